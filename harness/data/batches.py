@@ -1,0 +1,49 @@
+"""Training batches: shuffled, augmented and turned into targets on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.data import ImageSet
+from harness.data.augment import random_crop, random_flip
+from harness.data.normalise import Normalise
+from harness.seeds import stream
+from harness.training import Training
+
+
+class Batches:
+    """The batches of a training, each random step with a stream of its own, so that no trick shifts another's draws."""
+
+    def __init__(self, training: Training, images: ImageSet, device: torch.device) -> None:
+        self._training, self._images, self._device = training, images, device
+        self._normalise = Normalise(training.data, device)
+        self._order, self._crop, self._flip, self._mix = (
+            stream(training.seed, name) for name in ("order", "crop", "flip", "mix")
+        )
+        self.per_epoch = len(images) // training.train.batch_size
+        if not self.per_epoch:
+            raise ValueError(f"{len(images)} training images do not fill a batch of {training.train.batch_size}")
+
+    def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images [N, 3, H, W] and targets [N, K] of one pass; a last batch that is not full is left out."""
+        rows = torch.from_numpy(self._order.permutation(len(self._images))).to(self._device)
+        for index in rows.split(self._training.train.batch_size)[: self.per_epoch]:
+            yield self._prepare(self._images.images[index], self._images.labels[index])
+
+    def _prepare(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        augment, recipe = self._training.train.augment, self._training.recipe
+        if augment.flip:
+            images = random_flip(images, self._flip)
+        if augment.crop_padding:
+            images = random_crop(images, augment.crop_padding, self._crop)
+        inputs = self._normalise(images)
+        targets = F.one_hot(labels, self._training.classes).to(inputs.dtype)
+        for target_map in recipe.target_maps:
+            targets = target_map(targets)
+        if recipe.mix:
+            inputs, targets = recipe.mix(inputs, targets, self._mix)
+        return inputs, targets

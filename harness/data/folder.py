@@ -1,0 +1,139 @@
+"""An image folder: `<class>/…`, or `train/<class>/…` with `val/` and `test/` where the publisher made them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from harness.data.split import OPEN, TEST, TRAIN, VAL, Pool
+from harness.errors import HarnessError, unknown
+
+if TYPE_CHECKING:
+    from harness.spec import Data
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+_SPLITS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
+_DECODERS = 4
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of the listing, its path relative to the root."""
+
+    path: str
+    label: str
+    given: int
+    size: int
+
+
+def listing(root: Path) -> list[Entry]:
+    """List the images under `root`, sorted by path; raises HarnessError where there are none."""
+    if not root.is_dir():
+        raise HarnessError(f"image folder {root} does not exist or is no folder")
+    splits = [child for child in sorted(root.iterdir()) if child.is_dir() and child.name.lower() in _SPLITS]
+    if any(child.name.lower() == "train" for child in splits):
+        entries = [e for child in splits for e in _classes(root, child, _SPLITS[child.name.lower()])]
+    else:
+        entries = list(_classes(root, root, OPEN))
+    if not entries:
+        raise HarnessError(f"no images under {root}: expected {root}/<class>/<image> or {root}/train/<class>/<image>")
+    return sorted(entries, key=lambda entry: entry.path)
+
+
+def _classes(root: Path, folder: Path, given: int) -> Iterator[Entry]:
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and not child.name.startswith("."):
+            for directory, _, names in os.walk(child):
+                for name in names:
+                    path = Path(directory, name)
+                    if path.suffix.lower() in SUFFIXES:
+                        size = path.stat().st_size
+                        yield Entry(path.relative_to(root).as_posix(), child.name, given, size)
+
+
+def chosen(data: Data) -> tuple[list[Entry], tuple[str, ...]]:
+    """Return the entries of the classes asked for, and the classes; raises HarnessError for a class that is not there."""
+    entries = listing(Path(data.root or "."))
+    present = sorted({entry.label for entry in entries})
+    for name in data.classes or ():
+        if name not in present:
+            raise HarnessError(unknown(f"class of {data.root}", name, present))
+    classes = data.classes or tuple(present)
+    return [entry for entry in entries if entry.label in classes], classes
+
+
+def counts(data: Data) -> dict[str, dict[int, int]]:
+    """Return how many images each class asked for has, by split given; copies are counted, since nothing is decoded."""
+    entries, classes = chosen(data)
+    found: dict[str, dict[int, int]] = {name: {} for name in classes}
+    for entry in entries:
+        found[entry.label][entry.given] = found[entry.label].get(entry.given, 0) + 1
+    return found
+
+
+def fingerprint(data: Data) -> str:
+    """Return a digest of the paths and sizes of the files, which stands for their content.
+
+    Reading every byte would make planning a large set take minutes; a file changed in place to the same length is missed.
+    """
+    text = "\n".join(f"{entry.path}\t{entry.size}" for entry in chosen(data)[0])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read(data: Data, cache: Path) -> Pool:
+    """Return the decoded pool, from `cache` where it was decoded before (shared by all processes as a memory map)."""
+    entries, classes = chosen(data)
+    store = cache / "data" / f"{fingerprint(data)}-{data.image_size}.npy"
+    if not store.exists():
+        _decode_all(Path(data.root or "."), entries, data.image_size, store)
+    label_of = {name: label for label, name in enumerate(classes)}
+    return Pool(
+        images=np.load(store, mmap_mode="r"),
+        labels=np.array([label_of[entry.label] for entry in entries], dtype=np.int64),
+        given=np.array([entry.given for entry in entries]),
+        classes=classes,
+    )
+
+
+def _decode_all(root: Path, entries: list[Entry], size: int, store: Path) -> None:
+    store.parent.mkdir(parents=True, exist_ok=True)
+    draft = store.with_suffix(f".{os.getpid()}.part")
+    images = np.lib.format.open_memmap(
+        draft, mode="w+", dtype=np.uint8, shape=(len(entries), 3, size, size)
+    )
+    try:
+        with ThreadPoolExecutor(_DECODERS) as pool:
+            for row, image in enumerate(pool.map(lambda e: decode_file(root / e.path, size), entries)):
+                images[row] = image
+        images.flush()
+        os.replace(draft, store)
+    except BaseException:
+        draft.unlink()
+        raise
+
+
+def decode_file(path: Path, size: int) -> np.ndarray:
+    """Decode one image to uint8 [3, size, size]: shorter side resized to `size`, centre cropped.
+
+    Raises HarnessError naming the file where it is no readable image.
+    """
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise HarnessError(f"cannot read image {path}: {error}") from error
+    width, height = rgb.size
+    if (width, height) != (size, size):
+        scale = size / min(width, height)
+        rgb = rgb.resize((max(size, round(width * scale)), max(size, round(height * scale))), Image.Resampling.BILINEAR)
+        left, top = (rgb.width - size) // 2, (rgb.height - size) // 2
+        rgb = rgb.crop((left, top, left + size, top + size))
+    return np.asarray(rgb).transpose(2, 0, 1)

@@ -1,0 +1,115 @@
+"""Deterministic splits without overlap, not even of copies."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import HarnessError
+from harness.seeds import stream
+
+if TYPE_CHECKING:
+    from harness.spec import Data
+
+TRAIN, VAL, TEST, OPEN = 0, 1, 2, 3
+"""What a pool says of an image: given to a split by its publisher, or open to be split."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A decoded data set: images [N, 3, H, W] uint8, labels [N] int64, given [N] (TRAIN, VAL, TEST or OPEN)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    given: np.ndarray
+    classes: tuple[str, ...]
+
+    def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> Pool:
+        """Return the pool with `function` applied to its images."""
+        return replace(self, images=function(self.images))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Rows of a pool in each split, ascending."""
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    duplicates_dropped: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Images of one class in each split."""
+
+    train: int
+    val: int
+    test: int
+
+
+def sizes(given: Mapping[int, int], data: Data, name: str) -> Sizes:
+    """Return the sizes of the splits of class `name`, of which `given` counts the images by split given.
+
+    What the publisher gave to a split stays there; shares are taken of what is open (validation also of a given training
+    split). Raises HarnessError where a class has too few images.
+    """
+    rest = given.get(OPEN, 0)
+    test = given.get(TEST, 0) or _count(rest, data.test_per_class, data.test_share)
+    rest -= 0 if given.get(TEST) else test
+    rest += given.get(TRAIN, 0)
+    val = given.get(VAL, 0) or _count(rest, data.val_per_class, data.val_share)
+    rest -= 0 if given.get(VAL) else val
+    test, val = (min(size, limit or size) for size, limit in ((test, data.test_per_class), (val, data.val_per_class)))
+    train = rest if data.train_per_class is None else data.train_per_class
+    if rest < max(train, 1):
+        raise HarnessError(
+            f"class {name!r} has {max(rest, 0)} images left to train on, beside {val} for validation and {test} for test"
+            + (f", fewer than train_per_class = {train}" if data.train_per_class else "")
+        )
+    return Sizes(train, val, test)
+
+
+def _count(images: int, per_class: int | None, share: float) -> int:
+    return per_class if per_class is not None else max(1, round(share * images))
+
+
+def partition(pool: Pool, data: Data, seed: int) -> Parts:
+    """Split a pool by class: test, then validation by `data.split_seed`; the training subset by `seed`.
+
+    An image outside test that has a copy in test, in validation or earlier in training is dropped. Raises HarnessError
+    where a class has too few images.
+    """
+    given, dropped = _without_copies(pool)
+    parts: dict[int, list[np.ndarray]] = {TRAIN: [], VAL: [], TEST: []}
+    fixed, drawn = stream(data.split_seed, "split"), stream(seed, "subset")
+    for label, name in enumerate(pool.classes):
+        here = pool.labels == label
+        rows = {part: np.flatnonzero(here & (given == part)) for part in (TRAIN, VAL, TEST, OPEN)}
+        size = sizes({part: len(found) for part, found in rows.items()}, data, name)
+        rest = fixed.permutation(rows[OPEN])
+        test, rest = (rows[TEST], rest) if len(rows[TEST]) else np.split(rest, [size.test])
+        rest = fixed.permutation(np.concatenate([rows[TRAIN], rest]))
+        val, rest = (rows[VAL], rest) if len(rows[VAL]) else np.split(rest, [size.val])
+        parts[TEST].append(test[: size.test])
+        parts[VAL].append(val[: size.val])
+        parts[TRAIN].append(drawn.permutation(rest)[: size.train])
+    train, val, test = (np.sort(np.concatenate(parts[part])) for part in (TRAIN, VAL, TEST))
+    return Parts(train, val, test, dropped)
+
+
+def _without_copies(pool: Pool) -> tuple[np.ndarray, int]:
+    """Return `given` with −1 for every image outside test that has a copy in a split read before it."""
+    given = pool.given.copy()
+    seen: set[bytes] = set()
+    for part in (TEST, VAL, TRAIN, OPEN):
+        for row in np.flatnonzero(pool.given == part):
+            key = hashlib.blake2b(np.ascontiguousarray(pool.images[row]).tobytes(), digest_size=16).digest()
+            if key in seen and part != TEST:
+                given[row] = -1
+            seen.add(key)
+    return given, int((given == -1).sum())

@@ -1,0 +1,16 @@
+"""Errors that are the user's to mend: one clear message, exit status 2, no traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class HarnessError(Exception):
+    """Something the user can mend; the message names the place, the value and the legal values."""
+
+
+def unknown(what: str, value: str, legal: Iterable[str]) -> str:
+    """Say that `value` is no `what`, which values are legal, and which one may have been meant."""
+    names = list(legal)
+    near = difflib.get_close_matches(value, names, n=1)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {value!r}; legal: {', '.join(names)}.{guess}"

@@ -1,0 +1,14 @@
+"""Executors: where jobs run. Each takes jobs and yields their records; none knows what becomes of them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from harness.execute.job import Job
+from harness.records import Record
+
+
+class Executor(Protocol):
+    """Runs jobs."""
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
+        """Yield the records of all jobs as they come; every training of a job ends in Finished or Failed."""

@@ -1,0 +1,22 @@
+"""A job: what one process does in one go."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.training import Training
+
+
+@dataclass(frozen=True)
+class Job:
+    """Trainings one after another, or the probe of their steps."""
+
+    trainings: tuple[Training, ...]
+    device: str
+    cache: Path
+    probe: tuple[int, int] | None = None
+    """Rounds and steps of a probe; None trains."""
+
+    @property
+    def threads(self) -> int:
+        """Processor threads the job uses."""
+        return max(training.train.threads for training in self.trainings)

@@ -1,0 +1,88 @@
+"""Local worker processes: each job gets a fresh one, forked from a server that has torch imported already."""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+
+from harness.execute.job import Job
+from harness.records import Failed, Finished, Record
+from harness.train import now
+
+_PRELOAD = ["harness.execute.worker", "sklearn.datasets"]
+
+
+@dataclass
+class _Running:
+    job: Job
+    process: BaseProcess
+    ended: set[str] = field(default_factory=set)
+
+
+class LocalExecutor:
+    """Runs up to `workers` jobs at a time. Its processes die with the process that made it."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._context: ForkServerContext = get_context("forkserver")
+        self._context.set_forkserver_preload(_PRELOAD)
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
+        """Yield the records of all jobs as they come. A process that dies leaves Failed for what it had not finished."""
+        waiting, running = deque(jobs), dict[Connection, _Running]()
+        try:
+            while waiting or running:
+                while waiting and len(running) < self._workers:
+                    connection, started = self._start(waiting.popleft())
+                    running[connection] = started
+                for ready in wait(list(running)):
+                    assert isinstance(ready, Connection)
+                    yield from self._read(ready, running)
+        finally:
+            for left in running.values():
+                left.process.kill()
+                left.process.join()
+
+    def _start(self, job: Job) -> tuple[Connection, _Running]:
+        from harness.execute.worker import serve
+
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=serve, args=(job, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        return ours, _Running(job, process)
+
+    def _read(self, connection: Connection, running: dict[Connection, _Running]) -> Iterator[Record]:
+        current = running[connection]
+        try:
+            record: Record = connection.recv()
+        except (EOFError, ConnectionResetError):
+            current.process.join()
+            connection.close()
+            del running[connection]
+            yield from _lost(current)
+            return
+        if isinstance(record, Finished | Failed):
+            current.ended.add(record.digest)
+        yield record
+
+
+def _lost(running: _Running) -> Iterator[Failed]:
+    code = running.process.exitcode or 0
+    if running.job.probe:
+        if code:
+            raise RuntimeError(f"the throughput probe's process ended with {_describe(code)}")
+        return
+    for training in running.job.trainings:
+        if training.digest not in running.ended:
+            yield Failed(training.digest, now(), "killed", f"the worker process ended with {_describe(code)}")
+
+
+def _describe(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"

@@ -1,0 +1,83 @@
+"""What a process does with a job: perform it, turning whatever goes wrong into a record."""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from collections.abc import Iterator
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+
+import torch
+
+from harness.execute.job import Job
+from harness.freezing.check import FreezeViolation
+from harness.probe import probe
+from harness.records import Failed, FailureKind, Record, Started
+from harness.train import Diverged, now, train
+from harness.training import Training
+
+_KINDS: dict[type[Exception], FailureKind] = {Diverged: "diverged", FreezeViolation: "freeze_violation"}
+
+
+def perform(job: Job) -> Iterator[Record]:
+    """Yield the records of a job. A training that raises ends in Failed, and the next one begins."""
+    device = configure(job)
+    if job.probe:
+        rounds, steps = job.probe
+        yield from probe(job.trainings, rounds, steps, job.cache, device)
+        return
+    for training in job.trainings:
+        yield from _attempt(training, job, device)
+
+
+def _attempt(training: Training, job: Job, device: torch.device) -> Iterator[Record]:
+    yield Started(training.digest, now(), device_name(device))
+    try:
+        yield from train(training, job.cache, device)
+    except Exception as error:  # whatever a training raises is a record, not the end of the grid
+        kind = _KINDS.get(type(error), "error")
+        reason = str(error) if kind != "error" else f"{type(error).__name__}: {error}"
+        yield Failed(training.digest, now(), kind, reason, traceback.format_exc())
+
+
+def configure(job: Job) -> torch.device:
+    """Set what this process shares by all its trainings: threads, and algorithms that give the same bits twice."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not deterministic without it
+    torch.set_num_threads(job.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    return torch.device(job.device)
+
+
+def device_name(device: torch.device) -> str:
+    """Return what the device is called by its maker."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return next(
+        (line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")), "CPU"
+    )
+
+
+def _cpu_info() -> list[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+def serve(job: Job, connection: Connection) -> None:
+    """Perform a job in a process of its own, sending its records to the grid's process, and die with that process."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    with connection:
+        for record in perform(job):
+            connection.send(record)
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

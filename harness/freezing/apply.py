@@ -1,0 +1,41 @@
+"""The only writer of requires_grad, of frozen gradients and of module modes."""
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+
+from harness.freezing.resolve import ResolvedPhase
+
+
+def begin_phase(module: nn.Module, phase: ResolvedPhase) -> None:
+    """Let the phase's parameters learn, and no other.
+
+    A gradient left on a frozen parameter would let momentum and weight decay go on moving it (pytorch#38581), so it goes.
+    """
+    trainable = phase.trainable
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name in trainable)
+        parameter.grad = None
+
+
+def training_mode(module: nn.Module, phase: ResolvedPhase) -> None:
+    """Put what learns in training mode and what is frozen in evaluation mode.
+
+    Batch norm goes by its statistics alone: in training mode it normalises by the batch and its running statistics follow,
+    in evaluation mode they stay, whether or not γ and β learn. Every other module trains where a parameter below it, or
+    below the nearest module around it that has any, learns: so dropout and stochastic depth of a frozen part are off.
+    """
+    trainable, following = phase.trainable, set(phase.bn_stats)
+
+    def visit(child: nn.Module, name: str, inherited: bool) -> None:
+        below = [f"{name}.{key}" if name else key for key, _ in child.named_parameters()]
+        learns = any(key in trainable for key in below) if below else inherited
+        child.training = name in following if isinstance(child, BatchNorm) else learns
+        for key, grandchild in child.named_children():
+            visit(grandchild, f"{name}.{key}" if name else key, learns)
+
+    visit(module, "", inherited=False)
+
+
+def evaluation_mode(module: nn.Module) -> None:
+    """Put everything in evaluation mode."""
+    module.eval()

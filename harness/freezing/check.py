@@ -1,0 +1,37 @@
+"""Frozen really means frozen: a phase is checked bit by bit against its start."""
+
+import torch
+from torch import Tensor, nn
+
+from harness.freezing.resolve import ResolvedPhase
+
+State = dict[str, Tensor]
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class FreezeViolation(RuntimeError):
+    """Something frozen moved, or something meant to learn did not."""
+
+
+def snapshot(module: nn.Module) -> State:
+    """Return a copy of every parameter and buffer, those that are not saved included."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    return {name: tensor.detach().clone() for name, tensor in named}
+
+
+def verify(module: nn.Module, before: State, phase: ResolvedPhase) -> None:
+    """Compare the module with its `snapshot` from the start of `phase`; raises FreezeViolation naming what is wrong."""
+    meant = set(phase.trainable) | {f"{norm}.{name}" for norm in phase.bn_stats for name in _STATISTICS}
+    moved = {name for name, tensor in snapshot(module).items() if not same_bits(tensor, before[name])}
+    stray, stuck = sorted(moved - meant), sorted((meant & set(before)) - moved)
+    if stray:
+        raise FreezeViolation(f"frozen but moved: {', '.join(stray)}")
+    if stuck:
+        raise FreezeViolation(f"meant to learn but did not move: {', '.join(stuck)}")
+
+
+def same_bits(left: Tensor, right: Tensor) -> bool:
+    """Whether two tensors of one shape hold the same bits: NaN equals itself, 0 is not −0."""
+    flat = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (left, right))
+    return torch.equal(*flat)

@@ -1,0 +1,105 @@
+"""Pretrained weights: where they come from, and how they enter a model."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from harness.errors import HarnessError, unknown
+
+State = dict[str, Tensor]
+
+
+def torchvision_weights(model: str, weights: str) -> torchvision.models.Weights:
+    """Return torchvision's entry for `weights` of `model`; raises HarnessError with the legal names."""
+    try:
+        entries = torchvision.models.get_model_weights(model)
+    except ValueError as error:
+        raise HarnessError(f"torchvision has no weights for model {model!r}") from error
+    if weights not in entries.__members__:
+        raise HarnessError(unknown(f"torchvision weights of {model}", weights, entries.__members__))
+    return entries[weights]
+
+
+def torchvision_path(entry: torchvision.models.Weights) -> Path:
+    """Return where torchvision keeps the file of `entry`, downloaded or not."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(entry.url).path)
+
+
+def fetch(entry: torchvision.models.Weights) -> None:
+    """Download torchvision's `entry` where its file is missing; raises HarnessError naming the file and its address."""
+    path = torchvision_path(entry)
+    if path.exists():
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(entry.url, str(path), progress=False)
+    except OSError as error:
+        raise HarnessError(
+            f"torchvision weights {entry}: there is no file {path}, and downloading {entry.url} failed ({error}); "
+            "put the file there, or set TORCH_HOME to the folder whose hub/checkpoints/ holds it"
+        ) from error
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file; raises HarnessError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise HarnessError(f"cannot read weights file {path}: {error.strerror}") from error
+
+
+def save(state: State, path: Path) -> None:
+    """Write a state dict whole or not at all: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            torch.save(state, file)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+def read(path: Path) -> State:
+    """Read a state dict, tensors only; raises HarnessError for anything else."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise HarnessError(f"cannot read a state dict from {path}: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise HarnessError(f"{path} holds no state dict (a flat mapping from names to tensors)")
+    return state
+
+
+def load_backbone(module: nn.Module, state: State, head: tuple[str, ...]) -> None:
+    """Load `state` into all of `module` but its head, whose prefixes are `head`.
+
+    Raises HarnessError for keys that are missing, unexpected or of another shape outside the head.
+    """
+
+    def in_head(name: str) -> bool:
+        return any(name.startswith(prefix + ".") for prefix in head)
+
+    own = module.state_dict()
+    wanted = {name for name in own if not in_head(name)}
+    given = {name for name in state if not in_head(name)}
+    misshapen = [
+        f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}"
+        for name in sorted(wanted & given)
+        if state[name].shape != own[name].shape
+    ]
+    problems = {"missing": wanted - given, "unexpected": given - wanted, "of another shape": misshapen}
+    if any(problems.values()):
+        raise HarnessError(
+            "the weights do not fit the model: "
+            + "; ".join(f"{what}: {', '.join(sorted(keys)[:5])}" for what, keys in problems.items() if keys)
+        )
+    module.load_state_dict({name: state[name] for name in wanted}, strict=False)

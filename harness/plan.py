@@ -1,0 +1,219 @@
+"""Spec to Plan: the cells, what each must train, what they share, and what cannot run and why. Pure but for reading sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from harness import data as images
+from harness import models
+from harness.designs import TrickSet, trick_sets
+from harness.digest import digest
+from harness.errors import HarnessError
+from harness.freezing.policies import Phase, Policy
+from harness.freezing.resolve import resolve
+from harness.models import weights
+from harness.models.layout import Layout
+from harness.models.zoo import MODELS
+from harness.recipe import Conflict, Recipe
+from harness.schedule import phase_steps
+from harness.spec import Data, Spec, Train
+from harness.specfile import Study
+from harness.training import Origin, Training
+from harness.tricks import compose
+from harness.workspace import Workspace
+
+Verdict = Literal["valid", "noop", "invalid"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One policy with one trick set."""
+
+    policy: str
+    tricks: TrickSet
+
+    @property
+    def name(self) -> str:
+        """The name people read, without the seed."""
+        return f"{self.policy} | {' + '.join(self.tricks) or 'baseline'}"
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One cell at one seed, and the training it needs."""
+
+    cell: Cell
+    seed: int
+    training: Training
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What can be said of a cell before it runs."""
+
+    cell: Cell
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a spec asks for."""
+
+    study: Study
+    grid: str
+    """Identity of the grid: a digest of what the user wrote."""
+    replicates: tuple[Replicate, ...]
+    judgements: tuple[Judgement, ...]
+    """One for each cell asked for, in order; invalid ones have no replicates."""
+    prerequisites: tuple[Training, ...]
+    """What is trained once, before the replicates."""
+    steps_per_epoch: int
+
+    @property
+    def trainings(self) -> dict[str, Training]:
+        """The distinct trainings of the replicates by digest, in order."""
+        return {r.training.digest: r.training for r in self.replicates}
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells that run, in order."""
+        return list(dict.fromkeys(r.cell for r in self.replicates))
+
+
+def make_plan(study: Study, workspace: Workspace) -> Plan:
+    """Expand a study; raises HarnessError where it cannot mean anything."""
+    spec = study.spec
+    layout = models.layout(spec.model.name, len(images.class_counts(spec.data)))
+    steps = _steps_per_epoch(spec.data, spec.train)
+    prerequisites, origin = _pretrained(spec, workspace)
+    judgements: list[Judgement] = []
+    replicates: list[Replicate] = []
+    programs: dict[str, Cell] = {}
+    invalid = _impossible(study)
+    labels = [label for label in study.tricks if label not in invalid]
+    for name in spec.policies:
+        policy = spec.policy(name)
+        judgements += [Judgement(Cell(name, (label,)), "invalid", why) for label, why in invalid.items()]
+        for tricks in trick_sets(spec, labels):
+            cell = Cell(name, tricks)
+            try:
+                recipe = compose({label: study.tricks[label] for label in tricks})
+            except Conflict as conflict:
+                judgements.append(Judgement(cell, "invalid", str(conflict)))
+                continue
+            training = _training(spec, policy, name, recipe, layout, origin, spec.seeds[0])
+            _check_steps(training, steps, name)
+            twin = programs.setdefault(training.digest, cell)
+            judgements.append(
+                Judgement(cell, "valid")
+                if twin == cell
+                else Judgement(cell, "noop", f"the same training as {twin.name!r}, whose runs it shares")
+            )
+            replicates += [Replicate(cell, seed, replace(training, seed=seed)) for seed in spec.seeds]
+    if not replicates:
+        raise HarnessError(f"{study.path}: the grid is empty: {_reasons(judgements)}")
+    return Plan(
+        study, _grid_digest(spec), tuple(replicates), tuple(judgements), prerequisites, steps
+    )
+
+
+def _reasons(judgements: list[Judgement]) -> str:
+    return "; ".join(f"{j.cell.name}: {j.reason}" for j in judgements if j.reason)
+
+
+def _grid_digest(spec: Spec) -> str:
+    """Hash what the user wrote and no default, so that a new version with new keys finds the grid again."""
+    written = spec.model_dump(exclude_unset=True, exclude={"about"})
+    return digest(written)
+
+
+def _impossible(study: Study) -> dict[str, str]:
+    """Return the tricks that can mean nothing in this study, with the reason: they leave its designs altogether."""
+    reasons = {}
+    for label, trick in study.tricks.items():
+        impossible = getattr(trick, "impossible", None)
+        if impossible and (reason := impossible(study.spec.train.epochs)):
+            reasons[label] = reason
+    return reasons
+
+
+def _training(
+    spec: Spec, policy: Policy, name: str, recipe: Recipe, layout: Layout, origin: Origin | None, seed: int
+) -> Training:
+    try:
+        phases = resolve(policy, layout, spec.train.weight_decay, recipe.param_rules)
+    except HarnessError as error:
+        raise HarnessError(f"policy {name!r} on {spec.model.name}: {error}") from None
+    return Training(
+        model=spec.model,
+        classes=len(images.class_counts(spec.data)),
+        head=_head(spec.model.name),
+        origin=origin if policy.init == "pretrained" else None,
+        data=spec.data.model_copy(update={"root": None}),
+        data_content=images.content(spec.data),
+        train=spec.train,
+        # What the rules decide now stands in the phases, where a rule without effect leaves no trace.
+        recipe=replace(recipe, param_rules=()),
+        phases=phases,
+        seed=seed,
+        data_root=spec.data.root,
+    )
+
+
+_EVERYTHING = Policy(phases=(Phase(trainable=("all",), bn_stats=("all",)),), init="random")
+
+
+def _pretrained(spec: Spec, workspace: Workspace) -> tuple[tuple[Training, ...], Origin | None]:
+    """Return the trainings that the spec's weights need, and where the weights will be."""
+    if spec.weights is None:
+        return (), None
+    if spec.weights.checkpoint:
+        path = Path(spec.weights.checkpoint)
+        return (), Origin(weights.file_digest(path), str(path))
+    if spec.weights.torchvision:
+        entry = weights.torchvision_weights(spec.model.name, spec.weights.torchvision)
+        # The file's name ends in a part of its sha256.
+        return (), Origin(digest(entry.url), str(weights.torchvision_path(entry)))
+    assert spec.weights.pretrain is not None  # the spec allows exactly one of three
+    source = spec.weights.pretrain
+    classes = len(images.class_counts(source.data))
+    layout = models.layout(spec.model.name, classes)
+    training = Training(
+        model=spec.model,
+        classes=classes,
+        head=_head(spec.model.name),
+        origin=None,
+        data=source.data.model_copy(update={"root": None}),
+        data_content=images.content(source.data),
+        train=source.train,
+        recipe=Recipe(),
+        phases=resolve(_EVERYTHING, layout, source.train.weight_decay),
+        seed=source.seed,
+        data_root=source.data.root,
+    )
+    _steps_per_epoch(source.data, source.train)
+    path = workspace.checkpoints / f"{training.digest}.pt"
+    return (replace(training, save_to=str(path)),), Origin(training.digest, str(path))
+
+
+def _head(model: str) -> tuple[str, ...]:
+    return dict(MODELS[model].stages)["head"]
+
+
+def _steps_per_epoch(data: Data, train: Train) -> int:
+    size = images.train_size(data)
+    if size < train.batch_size:
+        raise HarnessError(
+            f"train.batch_size = {train.batch_size} is more than the {size} training images: no batch is full"
+        )
+    return size // train.batch_size
+
+
+def _check_steps(training: Training, steps_per_epoch: int, policy: str) -> None:
+    try:
+        phase_steps(training.phases, training.train.epochs * steps_per_epoch)
+    except ValueError as error:
+        raise HarnessError(f"policy {policy!r}: {error}") from None

@@ -1,0 +1,129 @@
+"""Training speed and memory, measured apart: an exclusive, warmed-up probe of the real training step.
+
+Whatever speeds a grid up (several jobs at a time, shared or cached work) cannot touch these figures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+from weakref import finalize
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from harness import data
+from harness.data.batches import Batches
+from harness.records import Probed
+from harness.schedule import phase_steps
+from harness.train import enter_phase, initial_model, now, train_step
+from harness.training import Training
+
+
+def probe(
+    trainings: tuple[Training, ...], rounds: int, steps: int, cache: Path, device: torch.device
+) -> Iterator[Probed]:
+    """Measure each training `rounds` times, in interleaved rounds, so that a machine that drifts drifts for all alike."""
+    images = {t.digest: data.load(t.located_data, t.seed, cache, device).train for t in trainings}
+    memory: dict[str, int] = {}
+    for number in range(rounds):
+        for training in trainings:
+            batches = Batches(training, images[training.digest], device)
+            if number == 0:
+                memory[training.digest] = max(
+                    _peak_memory(training, index, batches, device) for index in range(len(training.phases))
+                )
+            rate = _images_per_s(training, batches, steps, device)
+            yield Probed(training.digest, now(), number, rate, memory[training.digest])
+
+
+def _images_per_s(training: Training, batches: Batches, steps: int, device: torch.device) -> float:
+    """Return images per second over a whole training: each phase timed, weighted by the steps it takes."""
+    total = training.train.epochs * batches.per_epoch
+    begins = [*phase_steps(training.phases, total), total]
+    shares = [(end - begin) / total for begin, end in zip(begins, begins[1:], strict=False)]
+    seconds = 0.0
+    for index, share in enumerate(shares):
+        module, optimizer = _enter(training, index, device)
+        _steps(module, optimizer, batches, steps, training)
+        _wait(device)
+        began = time.perf_counter()
+        _steps(module, optimizer, batches, steps, training)
+        _wait(device)
+        seconds += share * (time.perf_counter() - began) / steps
+    return training.train.batch_size / seconds
+
+
+def _enter(training: Training, index: int, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
+    module = initial_model(training, device)
+    return module, enter_phase(module, training.phases[index], training, None)
+
+
+def _steps(
+    module: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches, count: int, training: Training
+) -> None:
+    endless = (batch for _ in cycle([None]) for batch in batches.epoch())
+    for images, targets in islice(endless, count):
+        train_step(module, optimizer, images, targets, training.train.lr)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak_memory(training: Training, index: int, batches: Batches, device: torch.device) -> int:
+    """Return the peak bytes of tensors over two steps of a phase: weights, gradients, optimizer, batch, activations.
+
+    On CUDA the allocator's own peak; on a CPU the live tensor storages, counted operation by operation, since the resident
+    memory of a process differs from run to run. Both leave out the decoded data, which all cells share.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    live = LiveTensors()
+    context: AbstractContextManager[Any] = nullcontext() if device.type == "cuda" else live
+    with context:
+        module, optimizer = _enter(training, index, device)
+        live.count([*module.parameters(), *module.buffers()])
+        _steps(module, optimizer, batches, 2, training)
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) - before
+    return live.peak
+
+
+class LiveTensors(TorchDispatchMode):
+    """Counts the bytes of the distinct tensor storages alive, and their peak, while it is the active mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.current = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation, then count what it made."""
+        result = func(*args, **(kwargs or {}))
+        self.count(leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
+        return result
+
+    def count(self, tensors: Any) -> None:
+        """Count the storages of `tensors` that are not counted yet."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            key = storage._cdata
+            if key not in self._known:
+                self._known.add(key)
+                self.current += storage.nbytes()
+                finalize(storage, self._forget, key, storage.nbytes())
+        self.peak = max(self.peak, self.current)
+
+    def _forget(self, key: int, nbytes: int) -> None:
+        self._known.discard(key)
+        self.current -= nbytes

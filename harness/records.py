@@ -1,0 +1,73 @@
+"""What a worker reports while it trains. Each record carries the digest of its training and the time in milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FailureKind = Literal["diverged", "freeze_violation", "error", "killed"]
+
+
+@dataclass(frozen=True)
+class Started:
+    """A training has begun."""
+
+    digest: str
+    timestamp: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch is over; `step` counts the optimizer steps so far."""
+
+    digest: str
+    timestamp: int
+    epoch: int
+    step: int
+    train_loss: float
+    val_top1: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A training is over and its frozen tensors are as they were."""
+
+    digest: str
+    timestamp: int
+    test_top1: float
+    trainable_params: int
+    wall_s: float
+    weights_sha256: str
+    test_predictions: np.ndarray
+    """Predicted class [N] of each test image, int64."""
+    test_labels: np.ndarray
+    duplicates_dropped: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A training ended without a result."""
+
+    digest: str
+    timestamp: int
+    kind: FailureKind
+    reason: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """One round of the exclusive probe of a training's step."""
+
+    digest: str
+    timestamp: int
+    round: int
+    images_per_s: float
+    peak_memory_bytes: int
+
+
+Record = Started | Epoch | Finished | Failed | Probed

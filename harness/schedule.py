@@ -1,0 +1,43 @@
+"""The learning-rate factor of every step, worked out before training: pure arithmetic."""
+
+from collections.abc import Sequence
+
+from harness.freezing.resolve import ResolvedPhase
+from harness.recipe import Decay, Warmup
+
+
+def phase_steps(phases: Sequence[ResolvedPhase], total_steps: int) -> list[int]:
+    """Return the step at which each phase begins.
+
+    Raises ValueError where two phases begin at one step, so that one would never train.
+    """
+    begins = [round(phase.start * total_steps) for phase in phases]
+    if len(set(begins)) < len(begins) or begins[-1] >= total_steps:
+        raise ValueError(f"{total_steps} steps are too few for phases that start at {[p.start for p in phases]}")
+    return begins
+
+
+def lr_factors(
+    phases: Sequence[ResolvedPhase],
+    warmups: Sequence[Warmup],
+    decay: Decay,
+    epochs: int,
+    steps_per_epoch: int,
+) -> list[float]:
+    """Return the factor on the base learning rate at each step: warmups × decay.
+
+    Each phase that restarts the schedule begins a new one, which spans the steps up to the next restart.
+    """
+    total = epochs * steps_per_epoch
+    begins = phase_steps(phases, total)
+    restarts = [b for b, phase in zip(begins, phases, strict=True) if b == 0 or phase.restart_schedule]
+    factors: list[float] = []
+    for begin, end in zip(restarts, [*restarts[1:], total], strict=True):
+        length = end - begin
+        warm = max((warmup.steps(steps_per_epoch) for warmup in warmups), default=0) / length
+        for step in range(length):
+            factor = 1.0
+            for warmup in warmups:
+                factor *= warmup(step, steps_per_epoch)
+            factors.append(factor * (decay(step / length, warm) if warm < 1 else 1.0))
+    return factors

@@ -1,0 +1,58 @@
+"""A training as plain data: everything that decides its numbers, and nothing else but where its files lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from harness.digest import digest
+from harness.freezing.resolve import ResolvedPhase
+from harness.recipe import Recipe
+from harness.spec import Data, Model, Train
+
+
+def _place(**options: Any) -> Any:
+    """Declare a field that says where something lies, which is no part of a training's identity."""
+    return field(metadata={"identity": False}, **options)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Pretrained weights by content."""
+
+    content: str
+    """Digest of the training that makes them, or of the file."""
+    path: str = _place()
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of one network: picklable, comparable, hashable by content."""
+
+    model: Model
+    classes: int
+    head: tuple[str, ...]
+    """Name prefixes of the head, which pretrained weights leave alone."""
+    origin: Origin | None
+    """Where the backbone's weights come from; None draws them from the seed."""
+    data: Data
+    data_content: str
+    """Digest of the files of the data set."""
+    train: Train
+    recipe: Recipe
+    phases: tuple[ResolvedPhase, ...]
+    seed: int
+    data_root: str | None = _place(default=None)
+    save_to: str | None = _place(default=None)
+    """Where the trained weights go, if anywhere."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the training."""
+        return digest(self)
+
+    @property
+    def located_data(self) -> Data:
+        """The data section with the folder it is read from."""
+        return self.data.model_copy(update={"root": self.data_root})

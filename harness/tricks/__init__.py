@@ -1,0 +1,45 @@
+"""The tricks: one file each, listed here in canonical order, the order in which they are applied.
+
+A trick is a frozen dataclass of its parameters (the paper's values by default) that maps a Recipe to a Recipe. Its first
+docstring line is what `harness tricks` prints; `source` names the paper. A trick that cannot mean anything in trainings
+that are too short, say, has a method `impossible(epochs) -> reason | None`.
+"""
+
+from typing import ClassVar, Protocol
+
+from harness.recipe import Recipe
+from harness.tricks.cosine import CosineTrick
+from harness.tricks.label_smoothing import LabelSmoothingTrick
+from harness.tricks.mixup import MixupTrick
+from harness.tricks.no_bias_decay import NoBiasDecayTrick
+from harness.tricks.warmup import WarmupTrick
+
+
+class Trick(Protocol):
+    """A pure function from recipe to recipe, with its parameters."""
+
+    source: ClassVar[str]
+
+    def __call__(self, recipe: Recipe) -> Recipe:
+        """Return the recipe with this trick; raises Conflict where the seam it wants is taken."""
+
+
+TRICKS: dict[str, type[Trick]] = {
+    "warmup": WarmupTrick,
+    "no_bias_decay": NoBiasDecayTrick,
+    "cosine": CosineTrick,
+    "label_smoothing": LabelSmoothingTrick,
+    "mixup": MixupTrick,
+}
+
+
+def compose(tricks: dict[str, Trick]) -> Recipe:
+    """Return the recipe of a set of tricks by label, whatever order it comes in.
+
+    Levels of one trick follow each other by label. Raises Conflict where two own one seam.
+    """
+    order = list(TRICKS.values())
+    recipe = Recipe()
+    for _, trick in sorted(tricks.items(), key=lambda item: (order.index(type(item[1])), item[0])):
+        recipe = trick(recipe)
+    return recipe

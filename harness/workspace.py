@@ -1,0 +1,47 @@
+"""Where a workspace keeps its things: the one place that knows the names of files and folders."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_MARKS = ("mlflow.db", "experiments", ".git")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with specs, a tracking store, results and caches."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        """The default tracking store."""
+        return self.root / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """Artifacts of the default tracking store."""
+        return self.root / "mlartifacts"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Weights that plans train, by digest."""
+        return self.root / "checkpoints"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded data; may be deleted at any time."""
+        return self.root / ".cache"
+
+    @property
+    def results(self) -> Path:
+        """Reports, one folder a study."""
+        return self.root / "results"
+
+
+def find(start: Path) -> Workspace:
+    """Return the workspace around `start`: the nearest folder that holds a store, `experiments/` or a repository."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if any((folder / mark).exists() for mark in _MARKS):
+            return Workspace(folder)
+    return Workspace(start)
