@@ -1,4 +1,4 @@
-"""Spec to Plan: the cells, what each must train, what they share, and what cannot run and why. Pure but for reading sizes."""
+"""Spec to Plan: the cells, what each trains, what they share, what cannot run and why. It writes nothing."""
 
 from __future__ import annotations
 
@@ -47,6 +47,13 @@ class Replicate:
     cell: Cell
     seed: int
     training: Training
+    program: str
+    """Digest of the training at the first seed: replicates that differ by seed alone have one program."""
+
+    @property
+    def name(self) -> str:
+        """The name people read."""
+        return f"{self.cell.name} | seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -63,14 +70,25 @@ class Plan:
     """All that a spec asks for."""
 
     study: Study
-    grid: str
-    """Identity of the grid: a digest of what the user wrote."""
     replicates: tuple[Replicate, ...]
     judgements: tuple[Judgement, ...]
     """One for each cell asked for, in order; invalid ones have no replicates."""
     prerequisites: tuple[Training, ...]
     """What is trained once, before the replicates."""
-    steps_per_epoch: int
+    train_images: int
+    """Training images of each seed."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch."""
+        return self.train_images // self.study.spec.train.batch_size
+
+    @property
+    def source_steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch on the source task; 0 where there is none."""
+        weights = self.study.spec.weights
+        source = weights.pretrain if weights else None
+        return images.train_size(source.data) // source.train.batch_size if source else 0
 
     @property
     def trainings(self) -> dict[str, Training]:
@@ -78,16 +96,17 @@ class Plan:
         return {r.training.digest: r.training for r in self.replicates}
 
     @property
-    def cells(self) -> list[Cell]:
-        """The cells that run, in order."""
-        return list(dict.fromkeys(r.cell for r in self.replicates))
+    def programs(self) -> dict[Cell, str]:
+        """The cells that run, in order, each with its program."""
+        return {r.cell: r.program for r in self.replicates}
 
 
 def make_plan(study: Study, workspace: Workspace) -> Plan:
     """Expand a study; raises HarnessError where it cannot mean anything."""
     spec = study.spec
     layout = models.layout(spec.model.name, len(images.class_counts(spec.data)))
-    steps = _steps_per_epoch(spec.data, spec.train)
+    size = _train_size(spec.data, spec.train)
+    steps = size // spec.train.batch_size
     prerequisites, origin = _pretrained(spec, workspace)
     judgements: list[Judgement] = []
     replicates: list[Replicate] = []
@@ -112,22 +131,14 @@ def make_plan(study: Study, workspace: Workspace) -> Plan:
                 if twin == cell
                 else Judgement(cell, "noop", f"the same training as {twin.name!r}, whose runs it shares")
             )
-            replicates += [Replicate(cell, seed, replace(training, seed=seed)) for seed in spec.seeds]
+            replicates += [Replicate(cell, seed, replace(training, seed=seed), training.digest) for seed in spec.seeds]
     if not replicates:
         raise HarnessError(f"{study.path}: the grid is empty: {_reasons(judgements)}")
-    return Plan(
-        study, _grid_digest(spec), tuple(replicates), tuple(judgements), prerequisites, steps
-    )
+    return Plan(study, tuple(replicates), tuple(judgements), prerequisites, size)
 
 
 def _reasons(judgements: list[Judgement]) -> str:
     return "; ".join(f"{j.cell.name}: {j.reason}" for j in judgements if j.reason)
-
-
-def _grid_digest(spec: Spec) -> str:
-    """Hash what the user wrote and no default, so that a new version with new keys finds the grid again."""
-    written = spec.model_dump(exclude_unset=True, exclude={"about"})
-    return digest(written)
 
 
 def _impossible(study: Study) -> dict[str, str]:
@@ -194,7 +205,7 @@ def _pretrained(spec: Spec, workspace: Workspace) -> tuple[tuple[Training, ...],
         seed=source.seed,
         data_root=source.data.root,
     )
-    _steps_per_epoch(source.data, source.train)
+    _train_size(source.data, source.train)
     path = workspace.checkpoints / f"{training.digest}.pt"
     return (replace(training, save_to=str(path)),), Origin(training.digest, str(path))
 
@@ -203,13 +214,13 @@ def _head(model: str) -> tuple[str, ...]:
     return dict(MODELS[model].stages)["head"]
 
 
-def _steps_per_epoch(data: Data, train: Train) -> int:
+def _train_size(data: Data, train: Train) -> int:
     size = images.train_size(data)
     if size < train.batch_size:
         raise HarnessError(
             f"train.batch_size = {train.batch_size} is more than the {size} training images: no batch is full"
         )
-    return size // train.batch_size
+    return size
 
 
 def _check_steps(training: Training, steps_per_epoch: int, policy: str) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from itertools import cycle, islice
+from functools import lru_cache
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any
 from weakref import finalize
@@ -19,9 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness import data
+from harness.data import ImageSet
 from harness.data.batches import Batches
 from harness.records import Probed
 from harness.schedule import phase_steps
+from harness.spec import Data
 from harness.train import enter_phase, initial_model, now, train_step
 from harness.training import Training
 
@@ -29,25 +32,40 @@ from harness.training import Training
 def probe(
     trainings: tuple[Training, ...], rounds: int, steps: int, cache: Path, device: torch.device
 ) -> Iterator[Probed]:
-    """Measure each training `rounds` times, in interleaved rounds, so that a machine that drifts drifts for all alike."""
-    images = {t.digest: data.load(t.located_data, t.seed, cache, device).train for t in trainings}
+    """Measure each training `rounds` times, in interleaved rounds, so that a machine that drifts drifts for all alike.
+
+    A training that raises is left out: it will fail in the same way when it is trained, and say so there.
+    """
     memory: dict[str, int] = {}
+    broken: set[str] = set()
     for number in range(rounds):
-        for training in trainings:
-            batches = Batches(training, images[training.digest], device)
-            if number == 0:
-                memory[training.digest] = max(
-                    _peak_memory(training, index, batches, device) for index in range(len(training.phases))
-                )
-            rate = _images_per_s(training, batches, steps, device)
+        for training in (t for t in trainings if t.digest not in broken):
+            try:
+                batches = Batches(training, _train_images(training, cache, device), device)
+                if number == 0:
+                    memory[training.digest] = _peak_memory(training, batches, device)
+                rate = _images_per_s(training, batches, steps, device)
+            except Exception:  # whatever a training may raise
+                broken.add(training.digest)
+                continue
             yield Probed(training.digest, now(), number, rate, memory[training.digest])
+
+
+@lru_cache(maxsize=1)
+def _images_of(data_spec: Data, seed: int, cache: Path, device: torch.device) -> ImageSet:
+    return data.load(data_spec, seed, cache, device).train
+
+
+def _train_images(training: Training, cache: Path, device: torch.device) -> ImageSet:
+    """Return the training images; those of the last training are kept, since cells of one study share them."""
+    return _images_of(training.located_data, training.seed, cache, device)
 
 
 def _images_per_s(training: Training, batches: Batches, steps: int, device: torch.device) -> float:
     """Return images per second over a whole training: each phase timed, weighted by the steps it takes."""
     total = training.train.epochs * batches.per_epoch
     begins = [*phase_steps(training.phases, total), total]
-    shares = [(end - begin) / total for begin, end in zip(begins, begins[1:], strict=False)]
+    shares = [(end - begin) / total for begin, end in pairwise(begins)]
     seconds = 0.0
     for index, share in enumerate(shares):
         module, optimizer = _enter(training, index, device)
@@ -78,11 +96,16 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _peak_memory(training: Training, index: int, batches: Batches, device: torch.device) -> int:
+def _peak_memory(training: Training, batches: Batches, device: torch.device) -> int:
+    """Return the peak over the phases of a training."""
+    return max(_phase_peak_memory(training, index, batches, device) for index in range(len(training.phases)))
+
+
+def _phase_peak_memory(training: Training, index: int, batches: Batches, device: torch.device) -> int:
     """Return the peak bytes of tensors over two steps of a phase: weights, gradients, optimizer, batch, activations.
 
-    On CUDA the allocator's own peak; on a CPU the live tensor storages, counted operation by operation, since the resident
-    memory of a process differs from run to run. Both leave out the decoded data, which all cells share.
+    On CUDA the allocator's own peak; on a CPU the live tensor storages, counted operation by operation, since the
+    resident memory of a process differs from run to run. Both leave out the decoded data, which all cells share.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -103,7 +126,7 @@ class LiveTensors(TorchDispatchMode):
     """Counts the bytes of the distinct tensor storages alive, and their peak, while it is the active mode."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.current = self.peak = 0
         self._known: set[int] = set()
 

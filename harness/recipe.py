@@ -1,7 +1,8 @@
 """The recipe of a training: named seams that tricks fill in, and that the training loop reads.
 
-A trick is a pure function `Recipe -> Recipe`. Each seam says how two tricks combine: sequences are kept in canonical order,
-factors multiply, and a seam with one owner refuses a second writer. The loop never learns which trick filled a seam.
+A trick is a pure function `Recipe -> Recipe`. Each seam says how two tricks combine: sequences are kept in canonical
+order, factors multiply, and a seam with one owner refuses a second writer. The loop never learns which trick filled a
+seam.
 """
 
 from __future__ import annotations
@@ -41,9 +42,7 @@ class TargetMap(Protocol):
 class Mix(Protocol):
     """A map of a whole batch, drawn anew for each."""
 
-    def __call__(
-        self, images: Tensor, targets: Tensor, generator: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, targets: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Map float images [N, C, H, W] and targets [N, K] to a batch of the same shapes."""
 
 

@@ -1,4 +1,4 @@
-"""What a worker reports while it trains. Each record carries the digest of its training and the time in milliseconds."""
+"""What a worker reports while it trains. A record carries the digest of its training and the time in milliseconds."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Independent random streams, each derived from a seed and a name by a stable hash.
 
-Every draw of a training (split, data order, initial weights, each trick) has a stream of its own, so switching one trick
-on or off changes no other draw: that is what makes cells of one seed comparable pair by pair.
+Every draw of a training (split, data order, initial weights, each trick) has a stream of its own, so switching one
+trick on or off changes no other draw: that is what makes cells of one seed comparable pair by pair.
 """
 
 import hashlib

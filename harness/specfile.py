@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from harness.digest import digest
 from harness.errors import HarnessError, unknown
 from harness.spec import Spec, TrickSpec
 from harness.tricks import TRICKS, Trick
@@ -31,6 +32,11 @@ class Study:
     """Label to trick, parameters checked, in the order of the spec."""
     path: Path
     overrides: tuple[str, ...]
+
+    @property
+    def grid(self) -> str:
+        """Identity of the grid: what the user wrote and no default, so that a version with new keys finds it again."""
+        return digest(self.spec.model_dump(exclude_unset=True, exclude={"about"}))
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Study:

@@ -29,7 +29,9 @@ def paired_t(differences: ArrayLike, level: float = LEVEL) -> Interval:
     if not n:
         raise ValueError("a mean of no differences")
     mean = float(d.mean())
-    if n == 1:
-        return Interval(1, mean, float("nan"), float("nan"))
-    margin = float(student.ppf((1 + level) / 2, n - 1) * d.std(ddof=1) / np.sqrt(n))
+    sd = float(d.std(ddof=1)) if n > 1 else 0.0
+    if sd == 0:
+        # One difference, or differences all alike (two cells that predict the same), say nothing of the spread.
+        return Interval(n, mean, float("nan"), float("nan"))
+    margin = float(student.ppf((1 + level) / 2, n - 1)) * sd / n**0.5
     return Interval(n, mean, mean - margin, mean + margin)

@@ -97,14 +97,10 @@ def initial_model(training: Training, device: torch.device) -> nn.Module:
 def learning_rate_factors(training: Training, steps_per_epoch: int) -> list[float]:
     """Return the factor on the learning rate at each step of the training."""
     decay = training.recipe.decay or training.train.decay
-    return lr_factors(
-        training.phases, training.recipe.warmups, decay, training.train.epochs, steps_per_epoch
-    )
+    return lr_factors(training.phases, training.recipe.warmups, decay, training.train.epochs, steps_per_epoch)
 
 
-def enter_phase(
-    module: nn.Module, phase: ResolvedPhase, training: Training, previous: Optimizer | None
-) -> Optimizer:
+def enter_phase(module: nn.Module, phase: ResolvedPhase, training: Training, previous: Optimizer | None) -> Optimizer:
     """Begin a phase: what goes on learning keeps its momentum, what starts to learn starts fresh."""
     begin_phase(module, phase)
     training_mode(module, phase)

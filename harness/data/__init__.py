@@ -76,9 +76,7 @@ def load(data: Data, seed: int, cache: Path, device: torch.device) -> Splits:
             torch.from_numpy(pool.labels[rows]).to(device),
         )
 
-    return Splits(
-        part(parts.train), part(parts.val), part(parts.test), pool.classes, parts.duplicates_dropped
-    )
+    return Splits(part(parts.train), part(parts.val), part(parts.test), pool.classes, parts.duplicates_dropped)
 
 
 SHIFTS = {

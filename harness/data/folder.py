@@ -60,7 +60,7 @@ def _classes(root: Path, folder: Path, given: int) -> Iterator[Entry]:
 
 
 def chosen(data: Data) -> tuple[list[Entry], tuple[str, ...]]:
-    """Return the entries of the classes asked for, and the classes; raises HarnessError for a class that is not there."""
+    """Return the entries of the classes asked for, and the classes; raises HarnessError for one that is not there."""
     entries = listing(Path(data.root or "."))
     present = sorted({entry.label for entry in entries})
     for name in data.classes or ():
@@ -82,7 +82,8 @@ def counts(data: Data) -> dict[str, dict[int, int]]:
 def fingerprint(data: Data) -> str:
     """Return a digest of the paths and sizes of the files, which stands for their content.
 
-    Reading every byte would make planning a large set take minutes; a file changed in place to the same length is missed.
+    Reading every byte would make planning a large set take minutes; a file changed in place to the same length is
+    missed.
     """
     text = "\n".join(f"{entry.path}\t{entry.size}" for entry in chosen(data)[0])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -106,9 +107,7 @@ def read(data: Data, cache: Path) -> Pool:
 def _decode_all(root: Path, entries: list[Entry], size: int, store: Path) -> None:
     store.parent.mkdir(parents=True, exist_ok=True)
     draft = store.with_suffix(f".{os.getpid()}.part")
-    images = np.lib.format.open_memmap(
-        draft, mode="w+", dtype=np.uint8, shape=(len(entries), 3, size, size)
-    )
+    images = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=(len(entries), 3, size, size))
     try:
         with ThreadPoolExecutor(_DECODERS) as pool:
             for row, image in enumerate(pool.map(lambda e: decode_file(root / e.path, size), entries)):

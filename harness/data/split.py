@@ -55,8 +55,8 @@ class Sizes:
 def sizes(given: Mapping[int, int], data: Data, name: str) -> Sizes:
     """Return the sizes of the splits of class `name`, of which `given` counts the images by split given.
 
-    What the publisher gave to a split stays there; shares are taken of what is open (validation also of a given training
-    split). Raises HarnessError where a class has too few images.
+    What the publisher gave to a split stays there; shares are taken of what is open (validation also of a given
+    training split). Raises HarnessError where a class has too few images.
     """
     rest = given.get(OPEN, 0)
     test = given.get(TEST, 0) or _count(rest, data.test_per_class, data.test_share)
@@ -68,7 +68,8 @@ def sizes(given: Mapping[int, int], data: Data, name: str) -> Sizes:
     train = rest if data.train_per_class is None else data.train_per_class
     if rest < max(train, 1):
         raise HarnessError(
-            f"class {name!r} has {max(rest, 0)} images left to train on, beside {val} for validation and {test} for test"
+            f"class {name!r} has {max(rest, 0)} images left to train on "
+            f"beside {val} for validation and {test} for test"
             + (f", fewer than train_per_class = {train}" if data.train_per_class else "")
         )
     return Sizes(train, val, test)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import traceback
 from collections.abc import Iterator
@@ -55,9 +56,7 @@ def device_name(device: torch.device) -> str:
     """Return what the device is called by its maker."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return next(
-        (line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")), "CPU"
-    )
+    return next((line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")), "CPU")
 
 
 def _cpu_info() -> list[str]:
@@ -70,6 +69,7 @@ def _cpu_info() -> list[str]:
 
 def serve(job: Job, connection: Connection) -> None:
     """Perform a job in a process of its own, sending its records to the grid's process, and die with that process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the grid's process, which ends its workers itself
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with connection:
         for record in perform(job):

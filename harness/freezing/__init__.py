@@ -1,1 +1,1 @@
-"""What learns and what stays: policies as data, their names resolved against a model, and the one place that applies them."""
+"""What learns and what stays: policies as data, resolved against a model, applied in one place and checked."""

@@ -9,7 +9,8 @@ from harness.freezing.resolve import ResolvedPhase
 def begin_phase(module: nn.Module, phase: ResolvedPhase) -> None:
     """Let the phase's parameters learn, and no other.
 
-    A gradient left on a frozen parameter would let momentum and weight decay go on moving it (pytorch#38581), so it goes.
+    A gradient left on a frozen parameter would let momentum and weight decay go on moving it (pytorch#38581), so it
+    goes.
     """
     trainable = phase.trainable
     for name, parameter in module.named_parameters():
@@ -20,9 +21,10 @@ def begin_phase(module: nn.Module, phase: ResolvedPhase) -> None:
 def training_mode(module: nn.Module, phase: ResolvedPhase) -> None:
     """Put what learns in training mode and what is frozen in evaluation mode.
 
-    Batch norm goes by its statistics alone: in training mode it normalises by the batch and its running statistics follow,
-    in evaluation mode they stay, whether or not γ and β learn. Every other module trains where a parameter below it, or
-    below the nearest module around it that has any, learns: so dropout and stochastic depth of a frozen part are off.
+    Batch norm goes by its statistics alone: in training mode it normalises by the batch and its running statistics
+    follow, in evaluation mode they stay, whether or not γ and β learn. Every other module trains where a parameter
+    below it, or below the nearest module around it that has any, learns: so dropout and stochastic depth of a frozen
+    part are off.
     """
     trainable, following = phase.trainable, set(phase.bn_stats)
 

@@ -2,7 +2,7 @@
 
 `trainable` and `bn_stats` are selections, read from left to right:
 
-- `all` or `none`; a stage of the model (`stem`, `stage1`, …, `head`); `bn`, every batch norm; a glob over names (`layer4.*`);
+- `all` or `none`; a stage of the model (`stem`, `stage1`, …, `head`); `bn`, every batch norm; a glob over names;
 - `not X` takes the selection of X away again.
 
 `trainable` selects parameters, `bn_stats` the batch norms whose running statistics follow the batches. The affine

@@ -38,16 +38,17 @@ class ResolvedPhase:
 def resolve(
     policy: Policy, layout: Layout, weight_decay: float, rules: Sequence[ParamRule] = ()
 ) -> tuple[ResolvedPhase, ...]:
-    """Resolve the phases of `policy`; raises HarnessError for a selection that matches nothing, or no trainable parameter."""
+    """Resolve the phases of `policy`.
+
+    Raises HarnessError for a selection that matches nothing, and for one that leaves nothing to learn.
+    """
     starts = [phase.start for phase in policy.phases]
     if starts[0] != 0 or starts != sorted(set(starts)):
         raise HarnessError(f"phases must start at 0 and then later and later, not at {starts}")
     return tuple(_resolve_phase(phase, layout, weight_decay, rules) for phase in policy.phases)
 
 
-def _resolve_phase(
-    phase: Phase, layout: Layout, weight_decay: float, rules: Sequence[ParamRule]
-) -> ResolvedPhase:
+def _resolve_phase(phase: Phase, layout: Layout, weight_decay: float, rules: Sequence[ParamRule]) -> ResolvedPhase:
     parameters = [name for name, _ in layout.parameters]
     trainable = select(phase.trainable, parameters, layout)
     if not trainable:

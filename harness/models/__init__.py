@@ -34,9 +34,7 @@ def layout(name: str, classes: int) -> Layout:
     return Layout(
         parameters=tuple((key, tuple(value.shape)) for key, value in module.named_parameters()),
         norms=tuple(
-            key
-            for key, child in module.named_modules()
-            if isinstance(child, BatchNorm) and child.track_running_stats
+            key for key, child in module.named_modules() if isinstance(child, BatchNorm) and child.track_running_stats
         ),
         stages=MODELS[name].stages,
     )

@@ -1,9 +1,12 @@
 """Pretrained weights: where they come from, and how they enter a model."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 import torch
@@ -11,6 +14,9 @@ import torchvision
 from torch import Tensor, nn
 
 from harness.errors import HarnessError, unknown
+
+if TYPE_CHECKING:
+    from harness.training import Training
 
 State = dict[str, Tensor]
 
@@ -28,7 +34,7 @@ def torchvision_weights(model: str, weights: str) -> torchvision.models.Weights:
 
 def torchvision_path(entry: torchvision.models.Weights) -> Path:
     """Return where torchvision keeps the file of `entry`, downloaded or not."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(entry.url).path)
+    return Path(str(torch.hub.get_dir())) / "checkpoints" / os.path.basename(urlparse(entry.url).path)
 
 
 def fetch(entry: torchvision.models.Weights) -> None:
@@ -53,6 +59,11 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise HarnessError(f"cannot read weights file {path}: {error.strerror}") from error
+
+
+def saved(training: Training) -> bool:
+    """Whether the weights that a training saves are there."""
+    return training.save_to is not None and Path(training.save_to).exists()
 
 
 def save(state: State, path: Path) -> None:

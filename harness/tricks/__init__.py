@@ -1,8 +1,8 @@
 """The tricks: one file each, listed here in canonical order, the order in which they are applied.
 
-A trick is a frozen dataclass of its parameters (the paper's values by default) that maps a Recipe to a Recipe. Its first
-docstring line is what `harness tricks` prints; `source` names the paper. A trick that cannot mean anything in trainings
-that are too short, say, has a method `impossible(epochs) -> reason | None`.
+A trick is a frozen dataclass of its parameters (the paper's values by default) that maps a Recipe to a Recipe. Its
+first docstring line is what `harness tricks` prints; `source` names the paper. A trick that cannot mean anything in
+trainings that are too short, say, has a method `impossible(epochs) -> reason | None`.
 """
 
 from typing import ClassVar, Protocol

@@ -25,9 +25,7 @@ class BatchMixup:
 
     alpha: float
 
-    def __call__(
-        self, images: Tensor, targets: Tensor, generator: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, targets: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Mix images [N, C, H, W] and targets [N, K]."""
         import torch  # here, so that listing the tricks does not wait for it
 

@@ -1,0 +1,165 @@
+"""The commands: parse, call, print, set the exit status. Imports on demand, so that help answers at once.
+
+Exit status: 0 done; 1 some replicates failed, the rest is finished and reported; 2 bad spec or usage; 130 stopped by
+Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness import __version__
+from harness.errors import HarnessError
+
+DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except HarnessError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("\nharness: stopped; the same command goes on where it was left", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe has had enough
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="harness",
+        description="What to freeze and which training tricks are worth it, when fine-tuning image models.",
+    )
+    parser.add_argument("--version", action="version", version=f"harness {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(command=function)
+        return sub
+
+    def with_spec(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        sub.add_argument("spec", type=Path, metavar="SPEC", help="a study as YAML")
+        sub.add_argument(
+            "--set", action="append", default=[], metavar="A.B=VALUE", help="override one value of the spec"
+        )
+        return sub
+
+    def with_workers(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        sub.add_argument("--jobs", type=_positive, metavar="N", help="worker processes (default: as fit the machine)")
+        sub.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cuda where there is one)")
+        return sub
+
+    sub = with_workers(with_spec(command("plan", _plan, "show what a spec would run; trains and writes nothing")))
+    sub.add_argument("--json", action="store_true", help="print the plan as JSON")
+    sub = with_workers(with_spec(command("run", _run, "run what is not finished yet, then report")))
+    sub.add_argument("--inline", action="store_true", help="train in this process, for debugging")
+    sub = with_workers(
+        with_spec(command("rerun", _run, "run again what failed, and what is not finished, then report"))
+    )
+    sub.add_argument("--failed", action="store_true", required=True, help="run the failed replicates again")
+    sub.add_argument("--inline", action="store_true", help="train in this process, for debugging")
+    with_spec(command("report", _report, "rebuild every table and plot from the tracking store alone"))
+    sub = command("ui", _ui, "start the MLflow UI on this workspace's store, with links to the prepared views")
+    sub.add_argument("--port", type=_positive, default=5000, help="port on loopback (default: 5000)")
+    command("tricks", _tricks, "list the tricks")
+    command("policies", _policies, "list the freeze policies")
+    sub = command("init", _init, "write a commented spec for a folder of your own images")
+    sub.add_argument("folder", type=Path, metavar="FOLDER", help="train/<class>/…, or one folder <class>/… to split")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="where the spec goes (default: NAME.yaml here)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return value
+
+
+def _tricks(_: argparse.Namespace) -> int:
+    from harness.tricks import TRICKS
+
+    _columns([(name, (kind.__doc__ or "").splitlines()[0], kind.source) for name, kind in TRICKS.items()])
+    return DONE
+
+
+def _policies(_: argparse.Namespace) -> int:
+    from harness.freezing.policies import POLICIES
+
+    _columns([(name, policy.about, policy.source) for name, policy in POLICIES.items()])
+    return DONE
+
+
+def _columns(rows: Sequence[tuple[str, str, str]]) -> None:
+    first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
+    for name, about, source in rows:
+        print(f"{name:<{first}}  {about:<{second}}  {source}")
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from harness import show
+    from harness.session import plan_of
+
+    plan, seconds = plan_of(options.spec, options.set, options.jobs, options.device)
+    print(json.dumps(show.plan_json(plan, seconds), indent=1) if options.json else show.plan_text(plan, seconds))
+    return DONE
+
+
+def _run(options: argparse.Namespace) -> int:
+    from harness import show
+    from harness.session import Session
+
+    again = getattr(options, "failed", False)
+    with Session.open(options.spec, options.set, options.jobs, options.device, options.inline) as session:
+        with show.progress() as progress:
+            for update in session.run(again):
+                progress(update)
+        result = session.report()
+    print(show.run_text(session.outcome, result, again))
+    return SOME_FAILED if result.unfinished else DONE
+
+
+def _report(options: argparse.Namespace) -> int:
+    from harness import show
+    from harness.session import report
+
+    result = report(options.spec, options.set)
+    print(show.report_text(result))
+    return DONE
+
+
+def _ui(options: argparse.Namespace) -> int:
+    from harness import show, ui
+    from harness.track import Store
+    from harness.workspace import find
+
+    store = Store(find(Path.cwd()))
+    base = ui.address(store, options.port)
+    links = ui.view_links(store, base)
+    if store.remote:
+        print(show.links_text(base, links))
+        return DONE
+    with ui.served(store, options.port) as process:
+        print(show.links_text(base, links) + "\nCtrl-C ends it.", flush=True)
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            return DONE
+    return SOME_FAILED
+
+
+def _init(options: argparse.Namespace) -> int:
+    from harness.onboard import write_spec
+
+    print(write_spec(options.folder, options.out))
+    return DONE

@@ -1,0 +1,193 @@
+"""Running a plan: what is left of it, and in which order it is done."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import mean
+from typing import TYPE_CHECKING, Literal
+
+from harness.errors import HarnessError
+from harness.execute import Executor
+from harness.execute.job import Job
+from harness.ledger import PLAN, THROUGHPUT, Ledger, versions
+from harness.models import weights
+from harness.plan import Plan, Replicate
+from harness.records import Epoch, Failed, Finished, Probed, Started
+from harness.summary import describe_data, summarise
+from harness.training import Training
+from harness.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from harness.track import GridLog, Store
+
+Stage = Literal["pretraining", "probing", "training"]
+Divided = tuple[list[tuple[Replicate, "Run"]], dict[str, list[Replicate]]]
+
+
+@dataclass(frozen=True)
+class Update:
+    """How far a grid is; `text` is what is pretrained, or the best cell so far by mean validation top-1."""
+
+    stage: Stage
+    done: int
+    total: int
+    failed: int = 0
+    text: str = ""
+
+
+@dataclass
+class Outcome:
+    """What one run of a grid did, in replicates."""
+
+    settled: int = 0
+    """Finished or failed by an earlier run."""
+    trained: int = 0
+    shared: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+class GridRun:
+    """One process running one grid, from what is left of it to its last record."""
+
+    def __init__(
+        self, plan: Plan, store: Store, log: GridLog, executor: Executor, device: str, place: Workspace
+    ) -> None:
+        self._plan, self._store, self._log, self._executor = plan, store, log, executor
+        self._device, self._place = device, place
+        self._ledger = Ledger(plan, log)
+        self._best: dict[str, list[float]] = defaultdict(list)
+        self.outcome = Outcome()
+
+    def run(self, again: bool = False) -> Iterator[Update]:
+        """Run what is left, yielding how far it is; `again` also runs what failed before.
+
+        Raises HarnessError where a prerequisite fails. However it ends, no run is left RUNNING.
+        """
+        todo = self._left(again)
+        self.outcome.settled = len(self._plan.replicates) - len(todo)
+        if not todo:
+            return
+        self._log.resume()
+        status = "KILLED"
+        try:
+            self._log.artifacts(self._log.run_id, {PLAN: json.dumps(summarise(self._plan), indent=1).encode()})
+            shared, trainings = self._divide(todo)
+            if trainings:
+                yield from self._prerequisites()
+            yield from self._probe()
+            for replicate, run in shared:
+                self._share(replicate, run)
+            yield from self._train(trainings, done=len(shared), total=len(todo))
+            status = "FAILED" if self.outcome.failures else "FINISHED"
+        finally:
+            self._log.close(status)
+
+    def _left(self, again: bool) -> list[Replicate]:
+        """Return what no run of this grid has settled, seed by seed, so that a grid cut short is balanced."""
+        settled = set()
+        for run in self._log.children:
+            tags, params = run.data.tags, run.data.params
+            same = all(tags.get(key) == value for key, value in versions().items())
+            if (run.info.status == "FINISHED" and same) or (run.info.status == "FAILED" and not again):
+                settled.add((params.get("cell"), params.get("seed"), tags.get("harness.digest")))
+        left = [r for r in self._plan.replicates if (r.cell.name, str(r.seed), r.training.digest) not in settled]
+        return sorted(left, key=lambda r: self._plan.study.spec.seeds.index(r.seed))
+
+    def _divide(self, todo: Sequence[Replicate]) -> Divided:
+        """Split what is left into replicates whose training exists, and trainings with those that need each."""
+        shared: list[tuple[Replicate, Run]] = []
+        trainings: dict[str, list[Replicate]] = {}
+        found: dict[str, Run | None] = {}
+        for replicate in todo:
+            digest = replicate.training.digest
+            if digest not in found:
+                found[digest] = self._store.trained(digest, versions())
+            run = found[digest]
+            if run is None:
+                trainings.setdefault(digest, []).append(replicate)
+            else:
+                shared.append((replicate, run))
+        return shared, trainings
+
+    def _prerequisites(self) -> Iterator[Update]:
+        spec = self._plan.study.spec
+        if spec.weights and spec.weights.torchvision:
+            weights.fetch(weights.torchvision_weights(spec.model.name, spec.weights.torchvision))
+        missing = [t for t in self._plan.prerequisites if not weights.saved(t)]
+        for done, training in enumerate(missing):
+            text = f"{training.model.name} on {describe_data(training.data)}"
+            yield Update("pretraining", done, len(missing), text=text)
+            for record in self._executor.run([self._job([training])]):
+                if isinstance(record, Started):
+                    self._ledger.begin_prerequisite(training, record.device)
+                elif isinstance(record, Epoch):
+                    self._ledger.epoch(record)
+                elif isinstance(record, Finished):
+                    self._ledger.finish(record, training, training.digest)
+                elif isinstance(record, Failed):
+                    if self._ledger.begun(record.digest):
+                        self._ledger.fail(record)
+                    raise HarnessError(f"pretraining failed, so nothing could start: {record.reason}")
+
+    def _probe(self) -> Iterator[Update]:
+        """Measure the speed of every cell with nothing else running, unless this host has done so for this grid."""
+        if self._ledger.recall_speed(self._store.read_artifact(self._log.parent, THROUGHPUT)):
+            return
+        probe = self._plan.study.spec.throughput
+        first = {r.program: r.training for r in reversed(self._plan.replicates)}
+        total = probe.rounds * len(first)
+        yield Update("probing", 0, total)
+        records = self._executor.run([self._job([*first.values()], (probe.rounds, probe.steps))])
+        for done, record in enumerate(records, start=1):
+            assert isinstance(record, Probed)
+            self._ledger.probed(record)
+            yield Update("probing", done, total)
+        self._ledger.save_speed()
+
+    def _train(self, trainings: dict[str, list[Replicate]], done: int, total: int) -> Iterator[Update]:
+        yield self._update(done, total)
+        for record in self._executor.run([self._job([needed[0].training]) for needed in trainings.values()]):
+            owner, *others = trainings[record.digest]
+            if isinstance(record, Started):
+                self._ledger.begin(owner, record.device)
+            elif isinstance(record, Epoch):
+                self._ledger.epoch(record)
+            elif isinstance(record, Finished | Failed):
+                run_id = self._end(owner, record)
+                for other in others:
+                    self._share(other, self._store.client.get_run(run_id))
+                done += 1 + len(others)
+                yield self._update(done, total)
+
+    def _end(self, replicate: Replicate, record: Finished | Failed) -> str:
+        if not self._ledger.begun(record.digest):
+            self._ledger.begin(replicate, device="")  # its process died before its first word
+        if isinstance(record, Failed):
+            self._failed(replicate, record.reason)
+            return self._ledger.fail(record)
+        self._best[replicate.cell.name].append(self._ledger.last_val_top1(record.digest))
+        self.outcome.trained += 1
+        return self._ledger.finish(record, replicate.training, replicate.program)
+
+    def _share(self, replicate: Replicate, trained: Run) -> None:
+        self._ledger.share(replicate, trained)
+        if trained.info.status == "FINISHED":
+            self.outcome.shared += 1
+        else:
+            self._failed(replicate, trained.data.tags.get("harness.reason", ""))
+
+    def _failed(self, replicate: Replicate, reason: str) -> None:
+        self.outcome.failures.append(f"{replicate.name}: {reason}")
+
+    def _update(self, done: int, total: int) -> Update:
+        best = max(self._best.items(), key=lambda item: mean(item[1]), default=None)
+        text = f"best so far {best[0]}, val top-1 {mean(best[1]):.3f}" if best else ""
+        return Update("training", done, total, len(self.outcome.failures), text)
+
+    def _job(self, trainings: Sequence[Training], probe: tuple[int, int] | None = None) -> Job:
+        return Job(tuple(trainings), self._device, self._place.cache, probe)

@@ -1,0 +1,194 @@
+"""What the tracking store is told: records of trainings turned into runs, params, metrics, tags and artifacts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import platform
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torchvision
+
+from harness import NUMERICS, __version__
+from harness.plan import Plan, Replicate
+from harness.records import Epoch, Failed, Finished, Probed
+from harness.summary import describe_data
+from harness.training import Training
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from harness.track import GridLog
+
+CURVES, PREDICTIONS, THROUGHPUT, PLAN = "curves.csv", "test_predictions.npz", "throughput.csv", "plan.json"
+"""Names of the artifacts."""
+
+
+def versions() -> dict[str, str]:
+    """Return the tags that must be equal for a finished training to serve again."""
+    return {"harness.numerics": str(NUMERICS), "harness.torch": torch.__version__}
+
+
+def environment(commit: str | None) -> dict[str, str]:
+    """Return the tags that say what software and machine a run had."""
+    return {
+        **versions(),
+        "harness.version": __version__,
+        "harness.torchvision": torchvision.__version__,
+        "harness.python": platform.python_version(),
+        "harness.host": platform.node(),
+        "mlflow.source.name": "harness",
+        **({"mlflow.source.git.commit": commit} if commit else {}),
+    }
+
+
+class Ledger:
+    """Keeps the runs of one grid in step with the records that come in."""
+
+    def __init__(self, plan: Plan, log: GridLog) -> None:
+        self._plan, self._log = plan, log
+        self._runs: dict[str, str] = {}
+        self._epochs: dict[str, list[Epoch]] = defaultdict(list)
+        self._speed: dict[str, list[Probed]] = defaultdict(list)
+
+    def begun(self, digest: str) -> bool:
+        """Whether a training has a run."""
+        return digest in self._runs
+
+    def begin(self, replicate: Replicate, device: str) -> None:
+        """Begin the run of the replicate that a training is run for."""
+        self._begin(replicate.training, replicate.name, self._params(replicate), "replicate", device)
+
+    def begin_prerequisite(self, training: Training, device: str) -> None:
+        """Begin the run of a training that others need."""
+        params = {"model": training.model.name, "data": describe_data(training.data), "seed": str(training.seed)}
+        self._begin(training, "pretraining", params, "prerequisite", device)
+
+    def _begin(self, training: Training, name: str, params: Mapping[str, str], kind: str, device: str) -> None:
+        tags = {"harness.kind": kind, "harness.digest": training.digest, "harness.device": device}
+        self._runs[training.digest] = self._log.begin(name, params, tags, _data_of(training))
+
+    def epoch(self, record: Epoch) -> None:
+        """Log an epoch."""
+        self._epochs[record.digest].append(record)
+        values = {"train_loss": record.train_loss, "val_top1": record.val_top1}
+        self._log.metrics(self._runs[record.digest], values, record.timestamp, record.epoch)
+
+    def last_val_top1(self, digest: str) -> float:
+        """Return the validation top-1 of the last epoch of a training."""
+        return self._epochs[digest][-1].val_top1
+
+    def finish(self, record: Finished, training: Training, program: str) -> str:
+        """Log the final figures of a training and end its run; returns the run's id."""
+        run_id = self._runs[record.digest]
+        values = {
+            "test_top1": record.test_top1,
+            "wall_s": record.wall_s,
+            "trainable_params": float(record.trainable_params),
+            "frozen_unchanged": 1.0,
+            **self._speed_of(training, program),
+        }
+        self._log.metrics(run_id, values, record.timestamp)
+        predictions = io.BytesIO()
+        np.savez_compressed(predictions, predictions=record.test_predictions, labels=record.test_labels)
+        epochs = [(e.epoch, e.step, e.train_loss, e.val_top1) for e in self._epochs[record.digest]]
+        curves = _csv(("epoch", "step", "train_loss", "val_top1"), epochs)
+        self._log.artifacts(run_id, {PREDICTIONS: predictions.getvalue(), CURVES: curves})
+        dropped = {"harness.duplicates_dropped": str(record.duplicates_dropped)}
+        self._log.end(run_id, "FINISHED", {"harness.weights_sha256": record.weights_sha256, **dropped})
+        return run_id
+
+    def fail(self, record: Failed) -> str:
+        """Log why a training ended without a result and end its run; returns the run's id."""
+        run_id = self._runs[record.digest]
+        if record.kind == "freeze_violation":
+            self._log.metrics(run_id, {"frozen_unchanged": 0.0}, record.timestamp)
+        if record.traceback:
+            self._log.artifacts(run_id, {"traceback.txt": record.traceback.encode()})
+        status = "KILLED" if record.kind == "killed" else "FAILED"
+        self._log.end(run_id, status, {"harness.failure": record.kind, "harness.reason": record.reason})
+        return run_id
+
+    def share(self, replicate: Replicate, trained: Run) -> None:
+        """Give a replicate whose training exists a light run: its own params, the final figures, and their origin."""
+        copied = ("harness.device", "harness.failure", "harness.reason", "harness.weights_sha256")
+        tags = {
+            "harness.kind": "shared",
+            "harness.digest": replicate.training.digest,
+            "trained_by": str(trained.info.run_id),
+            **{key: trained.data.tags[key] for key in copied if key in trained.data.tags},
+        }
+        run_id = self._log.begin(replicate.name, self._params(replicate), tags, _data_of(replicate.training))
+        figures = {key: value for key, value in trained.data.metrics.items() if math.isfinite(value)}
+        speed = self._speed_of(replicate.training, replicate.program)
+        self._log.metrics(run_id, {**figures, **speed}, trained.info.end_time or 0)
+        self._log.end(run_id, trained.info.status, {})
+
+    def probed(self, record: Probed) -> None:
+        """Take one round of the probe of a program."""
+        self._speed[record.digest].append(record)
+
+    def recall_speed(self, table: bytes | None) -> bool:
+        """Take the probe that this host made before, if `table` has it for every cell; returns whether it does."""
+        rows = list(csv.DictReader(io.StringIO((table or b"").decode())))
+        here = [row for row in rows if row["host"] == platform.node()]
+        wanted = {(cell.name, program) for cell, program in self._plan.programs.items()}
+        if not wanted <= {(row["cell"], row["program"]) for row in here}:
+            return False
+        for row in here:
+            rate, memory = float(row["images_per_s"]), int(row["peak_memory_bytes"])
+            self.probed(Probed(row["program"], 0, int(row["round"]), rate, memory))
+        return True
+
+    def save_speed(self) -> None:
+        """Keep the rounds of the probe with the grid."""
+        rows = [
+            (cell.name, program, platform.node(), r.round, r.images_per_s, r.peak_memory_bytes)
+            for cell, program in self._plan.programs.items()
+            for r in self._speed[program]
+        ]
+        columns = ("cell", "program", "host", "round", "images_per_s", "peak_memory_bytes")
+        self._log.artifacts(self._log.run_id, {THROUGHPUT: _csv(columns, rows)})
+
+    def _speed_of(self, training: Training, program: str) -> dict[str, float]:
+        """Return the probed figures of a training; its time is its steps at the probed rate."""
+        rounds = self._speed[program]
+        if not rounds:
+            return {}
+        rate = median(r.images_per_s for r in rounds)
+        images = training.train.epochs * self._plan.steps_per_epoch * training.train.batch_size
+        memory = float(max(r.peak_memory_bytes for r in rounds))
+        return {"images_per_s": rate, "train_s": images / rate, "peak_memory_bytes": memory}
+
+    def _params(self, replicate: Replicate) -> dict[str, str]:
+        train = replicate.training.train
+        return {
+            "cell": replicate.cell.name,
+            "policy": replicate.cell.policy,
+            **{label: str(label in replicate.cell.tricks) for label in self._plan.study.tricks},
+            "seed": str(replicate.seed),
+            "model": replicate.training.model.name,
+            "data": describe_data(replicate.training.data),
+            "epochs": str(train.epochs),
+            "batch_size": str(train.batch_size),
+            "lr": str(train.lr),
+            "weight_decay": str(train.weight_decay),
+        }
+
+
+def _data_of(training: Training) -> tuple[str, str]:
+    return describe_data(training.data), training.data_content
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,197 @@
+"""Frames to figures. No file is read or written here."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+from harness.wording import points, short, trick_set
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+"""Okabe and Ito's palette, which the colour-blind can tell apart."""
+
+STYLE: Any = {
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    "font.size": 9.5,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "harness",  # the same figure gives the same bytes
+    "svg.fonttype": "path",
+}
+GREY = "#767676"
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
+
+
+def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure:
+    """Draw the effect of every trick set on test top-1, policies down and trick sets across, with its interval.
+
+    `cells` and `effects` are the frames of `effects.py`. A cell without an effect says why; one that lost replicates,
+    how many.
+    """
+    top = effects[effects["metric"] == "test_top1"]
+    policies = list(dict.fromkeys(cells["policy"]))
+    columns = list(dict.fromkeys(top["trick"]))
+    values = top.pivot_table(index="policy", columns="trick", values="estimate", dropna=False, observed=False)
+    shown = 100 * values.reindex(index=policies, columns=columns).to_numpy(dtype=float)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.1 + 1.18 * max(len(columns), 3), 1.45 + 0.72 * len(policies)), layout="constrained")
+        axes = figure.add_subplot()
+        limit = max(1.0, float(np.nanmax(np.abs(shown), initial=0.0)))
+        cmap = mpl.colormaps["PuOr_r"].with_extremes(bad="#eeeeee")
+        image = axes.imshow(np.ma.masked_invalid(shown), cmap=cmap, vmin=-limit, vmax=limit, aspect="auto")
+        axes.set_xticks(range(len(columns)), [_wrap(name) for name in columns])
+        axes.set_yticks(range(len(policies)), [_row_label(cells, policy) for policy in policies])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        for i, policy in enumerate(policies):
+            for j, trick in enumerate(columns):
+                row = top[(top["policy"] == policy) & (top["trick"] == trick)]
+                dark = abs(shown[i, j]) > 0.6 * limit
+                axes.text(
+                    j,
+                    i,
+                    _effect_text(row, cells),
+                    ha="center",
+                    va="center",
+                    fontsize=8.5,
+                    color="white" if dark else "black",
+                )
+        figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02, label="points of test top-1")
+        axes.set_title("Effect of each trick on test top-1, against the same policy without tricks")
+        level = "95 % interval of the mean paired difference (t over seeds)"
+        axes.set_xlabel(f"trick set: top-1 points gained, with the {level} below", color=GREY)
+    return figure
+
+
+def _wrap(name: str) -> str:
+    return short(name).replace(" + ", "\n+ ").replace("_", "\n").replace(" together", "\ntogether")
+
+
+def _row_label(cells: pd.DataFrame, policy: str) -> str:
+    first = cells[cells["policy"] == policy].iloc[0].to_dict()
+    mean = first["test_top1_mean"]
+    return f"{policy}\nbaseline {100 * mean:.1f} %" if pd.notna(mean) else f"{policy}\nno baseline"
+
+
+def _effect_text(row: pd.DataFrame, cells: pd.DataFrame) -> str:
+    if row.empty:
+        return "not run"
+    effect = row.iloc[0].to_dict()
+    if pd.isna(effect["estimate"]):
+        return "no pair\nfinished"
+    text = points(effect["estimate"])
+    if pd.notna(effect["low"]):
+        text += f"\n[{points(effect['low'])}, {points(effect['high'])}]"
+    elif effect["n"] > 1:
+        text += "\nin every seed"
+    planned = cells[["n", "failed", "diverged", "missing"]].sum(axis=1).max()
+    return text if effect["n"] == planned else f"{text}\n{effect['n']} of {planned} pairs"
+
+
+def pareto(cells: pd.DataFrame) -> Figure:
+    """Draw mean test top-1 with its sd against images per second, one point a cell, and the front none beats.
+
+    Colour says the policy, shape the trick set.
+    """
+    known = cells.dropna(subset=["test_top1_mean", "images_per_s"]).to_dict("records")
+    colours = dict(zip(dict.fromkeys(row["policy"] for row in known), cycle(COLOURS), strict=False))
+    shapes = dict(zip(dict.fromkeys(trick_set(row["cell"]) for row in known), cycle(SHAPES), strict=False))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 4.4), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_xscale("log")
+        for row in known:
+            axes.errorbar(
+                row["images_per_s"],
+                100 * row["test_top1_mean"],
+                yerr=100 * row["test_top1_sd"] if pd.notna(row["test_top1_sd"]) else None,
+                fmt=shapes[trick_set(row["cell"])],
+                ms=6,
+                lw=0.8,
+                color=colours[row["policy"]],
+                mec="white",
+                mew=0.5,
+            )
+        front = pareto_front(cells)
+        axes.step(
+            front["images_per_s"], 100 * front["test_top1_mean"], where="pre", color=GREY, lw=1, ls="--", zorder=0
+        )
+        _legend(
+            figure, [Line2D([], [], color=colour, lw=4, label=name) for name, colour in colours.items()], "policy", 0.98
+        )
+        marks = [Line2D([], [], color=GREY, ls="", marker=shape, label=name) for name, shape in shapes.items()]
+        marks.append(Line2D([], [], color=GREY, ls="--", label="none is faster and better"))
+        _legend(figure, marks, "trick set", 0.6)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("training speed, images per second (exclusive probe; log scale)")
+        axes.set_ylabel("test top-1, % (mean ± sd over seeds)")
+        axes.set_title("Accuracy against training speed, one point a cell")
+    return figure
+
+
+def _legend(figure: Figure, handles: list[Line2D], title: str, top: float) -> None:
+    figure.legend(
+        handles=handles,
+        title=title,
+        loc="outside right upper",
+        bbox_to_anchor=(1.0, top),
+        frameon=False,
+        fontsize=8.5,
+        alignment="left",
+    )
+
+
+def pareto_front(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells that no other beats in both test top-1 and images per second, the slowest first."""
+    known = cells.dropna(subset=["test_top1_mean", "images_per_s"])
+    ranked = known.sort_values(["images_per_s", "test_top1_mean"], ascending=False)
+    best = ranked["test_top1_mean"].cummax()
+    return ranked[(ranked["test_top1_mean"] == best) & ~best.duplicated()].iloc[::-1]
+
+
+def learning_curves(curves: pd.DataFrame) -> Figure:
+    """Draw validation top-1 by epoch, one panel a policy, one line a trick set: the mean and the range over seeds."""
+    policies = list(dict.fromkeys(curves["policy"]))
+    names = list(dict.fromkeys(trick_set(cell) for cell in curves["cell"]))
+    with mpl.rc_context(STYLE):
+        wide = max(len(policies), 1)
+        figure = Figure(figsize=(min(2.75 * wide, 11) + 0.6, 3.7), layout="constrained")
+        panels = figure.subplots(1, wide, sharey=True, squeeze=False)[0]
+        for panel, policy in zip(panels, policies, strict=False):
+            for cell, group in curves[curves["policy"] == policy].groupby("cell", sort=False):
+                name = trick_set(str(cell))
+                index = names.index(name)
+                line = {"color": COLOURS[index % len(COLOURS)], "ls": "-" if index < len(COLOURS) else ":"}
+                by_epoch = 100 * group.groupby("epoch")["val_top1"].agg(["mean", "min", "max"])
+                panel.plot(by_epoch.index, by_epoch["mean"], lw=1.4, label=name, **line)
+                panel.fill_between(
+                    by_epoch.index, by_epoch["min"], by_epoch["max"], color=line["color"], alpha=0.10, lw=0
+                )
+            panel.set_title(policy)
+            panel.set_xlabel("epoch")
+            panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        panels[0].set_ylabel("validation top-1, %")
+        handles = {label: h for panel in panels for h, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+        if handles:
+            figure.legend(
+                handles.values(),
+                handles,
+                loc="outside lower center",
+                ncols=min(4, len(handles)),
+                frameon=False,
+                fontsize=8.5,
+            )
+        figure.suptitle("Learning curves by policy: mean and range over seeds", x=0.01, ha="left", fontsize=11)
+    return figure

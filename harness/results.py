@@ -1,0 +1,134 @@
+"""Tracked runs to tidy frames: one row a replicate, whatever became of it."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from harness.track import Store
+
+METRICS = (
+    "test_top1",
+    "val_top1",
+    "train_loss",
+    "images_per_s",
+    "train_s",
+    "wall_s",
+    "peak_memory_bytes",
+    "trainable_params",
+    "frozen_unchanged",
+)
+"""The final metrics of a run, in the order of the columns."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Everything the store says about a grid."""
+
+    plan: dict[str, Any]
+    """What was planned, as `summary.summarise` wrote it."""
+    runs: pd.DataFrame
+    """One row a planned replicate: policy, a boolean a trick, seed, cell, status, reason, METRICS, run ids."""
+    curves: pd.DataFrame
+    """One row an epoch: policy, cell, seed, epoch, step, train_loss, val_top1."""
+    throughput: pd.DataFrame
+    """One row a probe round: cell, program, host, round, images_per_s, peak_memory_bytes."""
+    software: dict[str, list[str]]
+    """What ran it: every value each of a few tags took."""
+    experiment_id: str
+    run_id: str
+
+
+def read_grid(store: Store, study: str, grid: str) -> Grid | None:
+    """Read a grid back from the store alone; None where it was never run."""
+    parent = store.find_grid(study, grid)
+    planned = store.read_artifact(parent, "plan.json") if parent else None
+    if parent is None or planned is None:
+        return None
+    plan = json.loads(planned)
+    children = store.children(parent)
+    runs = runs_frame(plan, children)
+    table = store.read_artifact(parent, "throughput.csv")
+    return Grid(
+        plan=plan,
+        runs=runs,
+        curves=_curves_frame(store, runs, {run.info.run_id: run for run in children}),
+        throughput=pd.read_csv(io.BytesIO(table)) if table else pd.DataFrame(columns=["cell", "round"]),
+        software=_software(children),
+        experiment_id=parent.info.experiment_id,
+        run_id=parent.info.run_id,
+    )
+
+
+def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:
+    """Return one row for each planned replicate, those that have no run included (status `missing`)."""
+    by_key: dict[tuple[str, str], Run] = {}
+    for run in reversed(children):  # the latest wins, but never over one that finished
+        key = (run.data.params.get("cell", ""), run.data.params.get("seed", ""))
+        if key not in by_key or by_key[key].info.status != "FINISHED" or run.info.status == "FINISHED":
+            by_key[key] = run
+    rows = [
+        {
+            "policy": cell["policy"],
+            **{trick: trick in cell["tricks"] for trick in plan["tricks"]},
+            "seed": seed,
+            "cell": cell["cell"],
+            **_outcome(by_key.get((cell["cell"], str(seed)))),
+        }
+        for cell in plan["cells"]
+        for seed in plan["seeds"]
+    ]
+    return pd.DataFrame(rows)
+
+
+def _outcome(run: Run | None) -> dict[str, Any]:
+    if run is None:
+        return {"status": "missing", "reason": "not run yet", **dict.fromkeys(METRICS), "run_id": "", "trained_by": ""}
+    tags = run.data.tags
+    status = str(run.info.status).lower()
+    if status == "failed" and tags.get("harness.failure") == "diverged":
+        status = "diverged"
+    return {
+        "status": status,
+        "reason": tags.get("harness.reason", ""),
+        **{metric: run.data.metrics.get(metric) for metric in METRICS},
+        "run_id": run.info.run_id,
+        "trained_by": tags.get("trained_by", ""),
+    }
+
+
+def _curves_frame(store: Store, runs: pd.DataFrame, known: dict[str, Run]) -> pd.DataFrame:
+    """Return the learning curves: one artifact a training, so that a large grid needs no call for each metric."""
+    frames = []
+    for row in runs[runs["status"] == "finished"].to_dict("records"):
+        run_id = row["trained_by"] or row["run_id"]
+        content = store.read_artifact(known.get(run_id) or store.client.get_run(run_id), "curves.csv")
+        if content:
+            curve = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
+            frames.append(curve.assign(**{key: row[key] for key in ("policy", "cell", "seed")}))
+    columns = ["policy", "cell", "seed", "epoch", "step", "train_loss", "val_top1"]
+    return pd.concat(frames)[columns].reset_index(drop=True) if frames else pd.DataFrame(columns=columns)
+
+
+def _software(children: list[Run]) -> dict[str, list[str]]:
+    tags = {
+        "device": "harness.device",
+        "host": "harness.host",
+        "harness": "harness.version",
+        "numerics version": "harness.numerics",
+        "torch": "harness.torch",
+        "torchvision": "harness.torchvision",
+        "python": "harness.python",
+        "git commit": "mlflow.source.git.commit",
+    }
+    found = {
+        name: sorted({run.data.tags[tag] for run in children if run.data.tags.get(tag)}) for name, tag in tags.items()
+    }
+    return {name: values for name, values in found.items() if values}

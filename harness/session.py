@@ -1,0 +1,178 @@
+"""What a command does from end to end: spec, plan, store, executor and report put together."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from harness import specfile
+from harness.errors import HarnessError
+from harness.workspace import Workspace, find
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.estimate import Estimate
+    from harness.grid import GridRun, Outcome, Update
+    from harness.plan import Plan
+    from harness.track import GridLog, Store
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A report that was written."""
+
+    folder: Path
+    cells: pd.DataFrame
+    links: dict[str, str]
+    """Views of the MLflow UI, name to address."""
+    workspace: Workspace
+
+    @property
+    def unfinished(self) -> int:
+        """Replicates that failed, diverged or were never run."""
+        return int(self.cells[["failed", "diverged", "missing"]].to_numpy().sum())
+
+
+def plan_of(spec: Path, overrides: Sequence[str], jobs: int | None, device: str | None) -> tuple[Plan, Estimate]:
+    """Plan a spec, and estimate its time; reads only."""
+    from harness.estimate import estimate
+    from harness.execute.devices import choose, default_jobs
+
+    plan = _plan(spec, overrides)
+    chosen = choose(device)
+    return plan, estimate(plan, jobs or default_jobs(chosen, plan.study.spec.train.threads), chosen)
+
+
+def report(spec: Path, overrides: Sequence[str]) -> Reported:
+    """Rebuild the report of a spec from the tracking store alone; raises HarnessError where the grid was never run."""
+    from harness.report import check_writable
+    from harness.track import Store
+
+    study = specfile.read(spec, overrides)
+    place = find(spec.parent)
+    check_writable(place.results / study.spec.name)
+    return _write_report(study, Store(place), place)
+
+
+def _plan(spec: Path, overrides: Sequence[str]) -> Plan:
+    from harness.plan import make_plan
+
+    return make_plan(specfile.read(spec, overrides), find(spec.parent))
+
+
+def _write_report(study: specfile.Study, store: Store, place: Workspace) -> Reported:
+    from harness.report import write_report
+    from harness.results import read_grid
+    from harness.ui import address, grid_links
+
+    name = study.spec.name
+    grid = read_grid(store, name, study.grid)
+    if grid is None:
+        raise HarnessError(f"study {name!r} has no run of this grid in the store; `harness run {study.path}` makes it")
+    folder = place.results / name
+    experiment = store.client.get_experiment(grid.experiment_id)
+    links = grid_links(experiment.tags, grid.experiment_id, grid.run_id, address(store))
+    return Reported(folder, write_report(grid, folder, links, _command(study, place)), links, place)
+
+
+def _command(study: specfile.Study, place: Workspace) -> str:
+    """Return the command that makes the report anew, from the workspace's root."""
+    path = study.path.resolve()
+    shown = path.relative_to(place.root) if path.is_relative_to(place.root) else Path(path.name)
+    overrides = [part for override in study.overrides for part in ("--set", override)]
+    return shlex.join(["harness", "run", str(shown), *overrides])
+
+
+class Session:
+    """One `harness run`: everything it holds, from the lock to the grid's parent run."""
+
+    def __init__(
+        self, plan: Plan, store: Store, log: GridLog, grid: GridRun, place: Workspace, held: ExitStack
+    ) -> None:
+        self._plan, self._store, self._log, self._grid = plan, store, log, grid
+        self._place, self._held = place, held
+
+    @classmethod
+    def open(cls, spec: Path, overrides: Sequence[str], jobs: int | None, device: str | None, inline: bool) -> Session:
+        """Check everything that can be wrong before the first run is created; raises HarnessError."""
+        from harness.execute.devices import choose, default_jobs
+        from harness.execute.inline import InlineExecutor
+        from harness.execute.local import LocalExecutor
+        from harness.grid import GridRun
+        from harness.ledger import environment
+        from harness.report import check_writable
+        from harness.track import GridLog, Store
+
+        plan = _plan(spec, overrides)
+        place, study = find(spec.parent), plan.study.spec
+        chosen = choose(device)
+        check_writable(place.results / study.name)
+        held = ExitStack()
+        try:
+            held.enter_context(_lock(place))
+            store = Store(place)
+            workers = jobs or default_jobs(chosen, study.train.threads)
+            executor = InlineExecutor() if inline else LocalExecutor(workers)
+            log = GridLog(store, study.name, plan.study.grid, environment(_commit(place)))
+            return cls(plan, store, log, GridRun(plan, store, log, executor, str(chosen), place), place, held)
+        except BaseException:
+            held.close()
+            raise
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the run did."""
+        return self._grid.outcome
+
+    def run(self, again: bool = False) -> Iterator[Update]:
+        """Run what is left of the grid, yielding how far it is."""
+        return self._grid.run(again)
+
+    def report(self) -> Reported:
+        """Save the views, write the report and tell the grid's page what was found."""
+        self._log.save_views(list(self._plan.study.tricks))
+        reported = _write_report(self._plan.study, self._store, self._place)
+        self._log.describe((reported.folder / "report.md").read_text(encoding="utf-8").partition("\n![")[0])
+        return reported
+
+
+def _lock(place: Workspace) -> IO[str]:
+    """Hold the workspace's lock, which the system frees however the process ends; HarnessError where it is held."""
+    place.cache.mkdir(parents=True, exist_ok=True)
+    file = (place.cache / "run.lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise HarnessError(f"another harness run (process {holder}) is at work in {place.root}; wait for it") from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def _commit(place: Workspace) -> str | None:
+    """Return the git commit of the workspace, marked where files differ from it; None outside a repository."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty"], cwd=place.root, capture_output=True, text=True
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,193 @@
+"""What a command prints: plans, progress and results as text."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from harness.wording import NOTHING, duration, mean_sd, trick_set
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.estimate import Estimate
+    from harness.grid import Outcome, Update
+    from harness.plan import Plan
+    from harness.session import Reported
+
+_LINES_EVERY_S = 5.0
+
+
+def plan_json(plan: Plan, seconds: Estimate) -> dict[str, Any]:
+    """Return the plan as JSON data, with its estimate."""
+    from harness.summary import summarise
+
+    return {**summarise(plan), "estimate": {**asdict(seconds), "total_s": seconds.total_s}}
+
+
+def plan_text(plan: Plan, seconds: Estimate) -> str:
+    """Return the plan as a person reads it."""
+    from harness.summary import summarise
+
+    facts = summarise(plan)
+    seeds = ", ".join(map(str, facts["seeds"]))
+    lines = [
+        f"{facts['name']}: {len(facts['cells'])} cells × {len(facts['seeds'])} seeds ({seeds}) "
+        f"= {facts['replicates']} replicates, {facts['trainings']} trainings",
+        f"  {facts['settings']['model']}, {facts['settings']['weights']}",
+        f"  {facts['settings']['data']}",
+        f"  {plan.train_images} training images a seed, {plan.steps_per_epoch} steps an epoch",
+        "",
+        *_grid_lines(facts),
+        "",
+    ]
+    odd = [j for j in facts["judgements"] if j["verdict"] != "valid"]
+    lines += (
+        ["Skipped or shared:", *(f"  {j['verdict']:8} {j['cell']}: {j['reason']}" for j in odd)]
+        if odd
+        else ["Nothing is skipped, and no two cells are the same training."]
+    )
+    if facts["prerequisites"]:
+        lines += [
+            "",
+            "Trained once, first:",
+            *(f"  {p['what']} ({p['epochs']} epochs)" for p in facts["prerequisites"]),
+        ]
+    parts = {"pretraining": seconds.prerequisites_s, "speed probe": seconds.probe_s, "trainings": seconds.trainings_s}
+    told = ", ".join(f"{name} {duration(value)}" for name, value in parts.items() if value)
+    lines += ["", f"About {duration(seconds.total_s)} on this machine ({told}), to within a factor of two."]
+    return "\n".join(lines)
+
+
+def _grid_lines(facts: dict[str, Any]) -> list[str]:
+    """Return the policies, each with its trick sets; policies with the same sets share a line."""
+    by_sets: dict[tuple[str, ...], list[str]] = {}
+    for policy in facts["policies"]:
+        sets = tuple(c["cell"].partition(" | ")[2] for c in facts["cells"] if c["policy"] == policy)
+        by_sets.setdefault(sets, []).append(policy)
+    lines = []
+    for sets, policies in by_sets.items():
+        lines += [
+            f"Policies   {', '.join(policies)}",
+            "Trick sets " + "\n           ".join(sets or ("(none can run)",)),
+        ]
+    return lines
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[Update], None]]:
+    """Show updates as they come: a bar on a terminal, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(update: Update) -> None:
+            if update.stage not in tasks:
+                tasks[update.stage] = bar.add_task(update.stage, total=update.total, text="")
+            failed = f"{update.failed} failed  " if update.failed else ""
+            bar.update(tasks[update.stage], completed=update.done, total=update.total, text=failed + update.text)
+
+        yield show
+
+
+class _Lines:
+    """Plain lines: one when a stage begins, one now and then, one at its end."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._began = self._last = 0.0
+
+    def __call__(self, update: Update) -> None:
+        """Print a line if it is time for one."""
+        now = time.monotonic()
+        if update.stage != self._stage:
+            self._stage, self._began, self._last = update.stage, now, 0.0
+        if now - self._last < _LINES_EVERY_S and update.done < update.total:
+            return
+        self._last = now
+        left = (now - self._began) / update.done * (update.total - update.done) if update.done else 0
+        parts = [f"{update.stage} {update.done}/{update.total}"]
+        parts += [f"{update.failed} failed"] if update.failed else []
+        parts += [f"about {duration(left)} left"] if update.done and left else []
+        parts += [update.text] if update.text else []
+        print(", ".join(parts), file=sys.stderr, flush=True)
+
+
+def run_text(outcome: Outcome, result: Reported, again: bool) -> str:
+    """Return what a run did, then its report."""
+    if outcome.trained or outcome.shared or outcome.failures:
+        did = f"{outcome.trained} trained"
+        did += f", {outcome.shared} shared" if outcome.shared else ""
+        did += f", {len(outcome.failures)} failed" if outcome.failures else ""
+        did += f", {outcome.settled} already done" if outcome.settled else ""
+    else:
+        did = f"Nothing to train: all {outcome.settled} replicates are settled"
+    lines = [report_text(result), "", did + "."]
+    if outcome.failures:
+        lines += ["Failed:", *(f"  {failure}" for failure in outcome.failures[:10])]
+        lines += [f"  and {len(outcome.failures) - 10} more"] if len(outcome.failures) > 10 else []
+    elif result.unfinished and not again:
+        lines += [f"{result.unfinished} of them failed; `harness rerun --failed SPEC` tries those again."]
+    return "\n".join(lines)
+
+
+def report_text(result: Reported) -> str:
+    """Return the table of cells, where the report lies, and how to open the MLflow UI."""
+    lines = ["", _table(result.cells), "", f"Report     {result.folder / 'report.html'}"]
+    lines += [f"MLflow UI  harness ui   (in {result.workspace.root})"]
+    lines += [f"           {name}: {link}" for name, link in result.links.items()]
+    return "\n".join(lines)
+
+
+def links_text(base: str, links: dict[str, dict[str, str]]) -> str:
+    """Return the links of the MLflow UI by study."""
+    lines = [f"MLflow UI at {base}"]
+    for study, found in links.items():
+        lines += [study, *(f"  {name:16} {link}" for name, link in found.items())]
+    return "\n".join(lines if links else [*lines, "No grid has been run yet."])
+
+
+def _table(cells: pd.DataFrame) -> str:
+    """Return test top-1 by policy and trick set, in per cent: mean ± sd over seeds."""
+    rows = cells.to_dict("records")
+    policies = list(dict.fromkeys(row["policy"] for row in rows))
+    names = list(dict.fromkeys(trick_set(row["cell"]) for row in rows))
+    entries = {(row["policy"], trick_set(row["cell"])): _entry(row) for row in rows}
+    width = max(16, *(len(policy) + 2 for policy in policies))
+    first = max(len(name) for name in [*names, "test top-1, %"]) + 2
+    lines = ["test top-1, %".ljust(first) + "".join(policy.rjust(width) for policy in policies)]
+    for name in names:
+        lines.append(name.ljust(first) + "".join(entries.get((p, name), NOTHING).rjust(width) for p in policies))
+    return "\n".join(lines)
+
+
+def _entry(row: dict[Hashable, Any]) -> str:
+    if not row["n"]:
+        return "diverged" if row["diverged"] else "failed" if row["failed"] else "missing"
+    lost = row["failed"] + row["diverged"] + row["missing"]
+    return mean_sd(row["test_top1_mean"], row["test_top1_sd"]) + (f" (−{lost})" if lost else "")

@@ -1,0 +1,90 @@
+"""A plan as JSON data: what `harness plan --json` prints, and what a grid keeps in the store for its report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from harness.tricks import TRICKS
+
+if TYPE_CHECKING:
+    from harness.plan import Plan
+
+VERSION = 1
+
+
+def summarise(plan: Plan) -> dict[str, Any]:
+    """Return what is planned; it suffices to report on the grid without its data or weights."""
+    spec = plan.study.spec
+    names = {kind: name for name, kind in TRICKS.items()}
+    shared = len(plan.replicates) - len(plan.trainings)
+    return {
+        "version": VERSION,
+        "name": spec.name,
+        "about": spec.about,
+        "grid": plan.study.grid,
+        "spec_file": plan.study.path.name,
+        "overrides": list(plan.study.overrides),
+        "policies": {name: spec.policy(name).about for name in spec.policies},
+        "tricks": {
+            label: {"trick": names[type(trick)], **asdict(trick)}  # type: ignore[call-overload]
+            for label, trick in plan.study.tricks.items()
+        },
+        "seeds": list(spec.seeds),
+        "cells": [
+            {"cell": cell.name, "policy": cell.policy, "tricks": list(cell.tricks), "program": program}
+            for cell, program in plan.programs.items()
+        ],
+        "judgements": [
+            {
+                "cell": j.cell.name,
+                "policy": j.cell.policy,
+                "tricks": list(j.cell.tricks),
+                "verdict": j.verdict,
+                "reason": j.reason,
+            }
+            for j in plan.judgements
+        ],
+        "replicates": len(plan.replicates),
+        "trainings": len(plan.trainings),
+        "shared_replicates": shared,
+        "prerequisites": [
+            {
+                "digest": t.digest,
+                "what": f"pretrain {t.model.name} on {describe_data(t.data)}",
+                "epochs": t.train.epochs,
+            }
+            for t in plan.prerequisites
+        ],
+        "settings": {
+            "model": spec.model.name,
+            "weights": describe_weights(plan),
+            "data": describe_data(spec.data),
+            "classes": plan.replicates[0].training.classes,
+            "train images per seed": plan.train_images,
+            **spec.train.model_dump(mode="json"),
+        },
+    }
+
+
+def describe_data(data: Any) -> str:
+    """Return the data section in a few words."""
+    parts = [data.name if data.name == "digits" or not data.root else f"image folder {data.root.rsplit('/', 1)[-1]}"]
+    if data.classes:
+        shown = data.classes if len(data.classes) <= 6 else (*data.classes[:5], "…")
+        parts.append(f"classes {', '.join(shown)}")
+    parts += data.shift
+    parts.append(f"{data.image_size} px")
+    if data.train_per_class:
+        parts.append(f"{data.train_per_class} training images a class")
+    return ", ".join(parts)
+
+
+def describe_weights(plan: Plan) -> str:
+    """Return where the pretrained weights come from, in a few words."""
+    source = plan.study.spec.weights
+    if source is None:
+        return "random"
+    if source.pretrain:
+        return f"pretrained on {describe_data(source.pretrain.data)}"
+    return f"torchvision {source.torchvision}" if source.torchvision else f"file {source.checkpoint}"

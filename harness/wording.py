@@ -1,0 +1,62 @@
+"""How numbers and names read in figures, tables, sentences and the terminal, so that they read alike everywhere."""
+
+from __future__ import annotations
+
+import math
+
+NOTHING = "–"
+"""What stands where there is no number."""
+
+_LONG = 3
+"""A set of more tricks than this goes by its size."""
+
+
+def trick_set(cell: str) -> str:
+    """Return the trick set in a cell's name, such as `cosine` or `all 5 together`."""
+    return short(cell.partition(" | ")[2])
+
+
+def short(tricks: str) -> str:
+    """Return the name of a trick set, or how many tricks it has where there are too many to name."""
+    count = tricks.count(" + ") + 1
+    return tricks if count <= _LONG else f"all {count} together"
+
+
+def points(fraction: float) -> str:
+    """Return a difference of top-1, a fraction, in signed points."""
+    return NOTHING if math.isnan(fraction) else f"{100 * fraction:+.1f}".replace("-", "−")
+
+
+def points_between(low: float, high: float) -> str:
+    """Return an interval of a difference of top-1 in points."""
+    return NOTHING if math.isnan(low) else f"{points(low)} to {points(high)}"
+
+
+def ratio(log: float) -> str:
+    """Return a log-ratio as a factor."""
+    return NOTHING if math.isnan(log) else f"× {math.exp(log):.2f}"
+
+
+def ratio_between(low: float, high: float) -> str:
+    """Return an interval of a log-ratio as factors."""
+    return NOTHING if math.isnan(low) else f"{math.exp(low):.2f} to {math.exp(high):.2f}"
+
+
+def mean_sd(mean: float, sd: float) -> str:
+    """Return the mean ± sd of top-1, fractions, in per cent without the sign."""
+    if math.isnan(mean):
+        return NOTHING
+    return f"{100 * mean:.1f}" if math.isnan(sd) else f"{100 * mean:.1f} ± {100 * sd:.1f}"
+
+
+def number(value: float, form: str) -> str:
+    """Return a number in a format of Python's mini-language."""
+    return NOTHING if math.isnan(value) else format(value, form)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in the unit a person would use."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
