@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness import models
 from harness.freezing.apply import begin_phase, training_mode
 from harness.freezing.resolve import ResolvedPhase
+from harness.models.build import build_model
 from harness.plan import Plan
 from harness.schedule import phase_steps
 from harness.training import Training
@@ -78,7 +78,7 @@ def _flops_per_image(training: Training) -> float:
 def _phase_flops(training: Training, phase: ResolvedPhase) -> float:
     batch = 2
     with torch.device("meta"):
-        module = models.build(training.model.name, training.classes, seed=0)
+        module = build_model(training.model.name, training.classes, seed=0)
         images = torch.empty(batch, 3, training.data.image_size, training.data.image_size)
         targets = torch.empty(batch, training.classes)
     begin_phase(module, phase)
@@ -91,7 +91,7 @@ def _phase_flops(training: Training, phase: ResolvedPhase) -> float:
 def _seconds_per_flop(training: Training, device: torch.device) -> float:
     """Time the forward pass of the training's network, at its batch size or as much of it as the budget allows."""
     size = training.data.image_size
-    module = models.build(training.model.name, training.classes, seed=0).to(device).eval()
+    module = build_model(training.model.name, training.classes, seed=0).to(device).eval()
     threads = torch.get_num_threads()
     torch.set_num_threads(training.train.threads)
     try:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from harness import data as images
-from harness import models
 from harness.designs import TrickSet, trick_sets
 from harness.digest import digest
 from harness.errors import HarnessError
 from harness.freezing.policies import Phase, Policy
 from harness.freezing.resolve import resolve
 from harness.models import weights
+from harness.models.build import layout_of
 from harness.models.layout import Layout
 from harness.models.zoo import MODELS
 from harness.recipe import Conflict, Recipe
@@ -104,7 +104,7 @@ class Plan:
 def make_plan(study: Study, workspace: Workspace) -> Plan:
     """Expand a study; raises HarnessError where it cannot mean anything."""
     spec = study.spec
-    layout = models.layout(spec.model.name, len(images.class_counts(spec.data)))
+    layout = layout_of(spec.model.name, len(images.class_counts(spec.data)))
     size = _train_size(spec.data, spec.train)
     steps = size // spec.train.batch_size
     prerequisites, origin = _pretrained(spec, workspace)
@@ -191,7 +191,7 @@ def _pretrained(spec: Spec, workspace: Workspace) -> tuple[tuple[Training, ...],
     assert spec.weights.pretrain is not None  # the spec allows exactly one of three
     source = spec.weights.pretrain
     classes = len(images.class_counts(source.data))
-    layout = models.layout(spec.model.name, classes)
+    layout = layout_of(spec.model.name, classes)
     training = Training(
         model=spec.model,
         classes=classes,

@@ -118,9 +118,9 @@ class Session:
         held = ExitStack()
         try:
             held.enter_context(_lock(place))
-            store = Store(place)
             workers = jobs or default_jobs(chosen, study.train.threads)
             executor = InlineExecutor() if inline else LocalExecutor(workers)
+            store = Store(place)
             log = GridLog(store, study.name, plan.study.grid, environment(_commit(place)))
             return cls(plan, store, log, GridRun(plan, store, log, executor, str(chosen), place), place, held)
         except BaseException:

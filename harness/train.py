@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from harness import data, models
+from harness import data
 from harness.data.batches import Batches
 from harness.data.normalise import Normalise
 from harness.evaluate import predict, top1
@@ -21,6 +21,7 @@ from harness.freezing import check
 from harness.freezing.apply import begin_phase, training_mode
 from harness.freezing.resolve import ResolvedPhase
 from harness.models import weights
+from harness.models.build import build_model
 from harness.records import Epoch, Finished
 from harness.schedule import lr_factors, phase_steps
 from harness.seeds import derive
@@ -86,7 +87,7 @@ def train(training: Training, cache: Path, device: torch.device) -> Iterator[Epo
 
 def initial_model(training: Training, device: torch.device) -> nn.Module:
     """Return the network as it is before the first step: head from the seed, backbone from its origin or the seed."""
-    module = models.build(training.model.name, training.classes, training.seed)
+    module = build_model(training.model.name, training.classes, training.seed)
     if training.origin:
         weights.load_backbone(module, weights.read(Path(training.origin.path)), training.head)
     # Layers that draw while they run (dropout) know only torch's global generator.

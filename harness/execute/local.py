@@ -6,7 +6,7 @@ import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -32,6 +32,7 @@ class LocalExecutor:
         self._workers = workers
         self._context: ForkServerContext = get_context("forkserver")
         self._context.set_forkserver_preload(_PRELOAD)
+        forkserver.ensure_running()  # it imports torch while this process goes on
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
         """Yield the records of all jobs as they come; a process that dies leaves Failed for what it had not ended."""
