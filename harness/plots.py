@@ -126,31 +126,19 @@ def pareto(cells: pd.DataFrame) -> Figure:
         axes.step(
             front["images_per_s"], 100 * front["test_top1_mean"], where="pre", color=GREY, lw=1, ls="--", zorder=0
         )
-        _legend(
-            figure, [Line2D([], [], color=colour, lw=4, label=name) for name, colour in colours.items()], "policy", 0.98
-        )
+        lines = [Line2D([], [], color=colour, lw=4, label=name) for name, colour in colours.items()]
         marks = [Line2D([], [], color=GREY, ls="", marker=shape, label=name) for name, shape in shapes.items()]
-        marks.append(Line2D([], [], color=GREY, ls="--", label="none is faster and better"))
-        _legend(figure, marks, "trick set", 0.6)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        marks.append(Line2D([], [], color=GREY, ls="--", label="none faster and better"))
+        style: Any = {"frameon": False, "fontsize": 8.5, "alignment": "left"}
+        figure.legend(handles=lines, title="policy", loc="outside right upper", **style)
+        figure.legend(handles=marks, title="trick set", loc="outside right lower", **style)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 6)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("training speed, images per second (exclusive probe; log scale)")
         axes.set_ylabel("test top-1, % (mean ± sd over seeds)")
         axes.set_title("Accuracy against training speed, one point a cell")
     return figure
-
-
-def _legend(figure: Figure, handles: list[Line2D], title: str, top: float) -> None:
-    figure.legend(
-        handles=handles,
-        title=title,
-        loc="outside right upper",
-        bbox_to_anchor=(1.0, top),
-        frameon=False,
-        fontsize=8.5,
-        alignment="left",
-    )
 
 
 def pareto_front(cells: pd.DataFrame) -> pd.DataFrame:

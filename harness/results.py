@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,17 @@ METRICS = (
     "frozen_unchanged",
 )
 """The final metrics of a run, in the order of the columns."""
+
+
+_CURVE_TYPES = {"epoch": int, "step": int, "train_loss": float, "val_top1": float}
+_THROUGHPUT_TYPES = {
+    "cell": str,
+    "program": str,
+    "host": str,
+    "round": int,
+    "images_per_s": float,
+    "peak_memory_bytes": int,
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,7 @@ def read_grid(store: Store, study: str, grid: str) -> Grid | None:
         plan=plan,
         runs=runs,
         curves=_curves_frame(store, runs, {run.info.run_id: run for run in children}),
-        throughput=pd.read_csv(io.BytesIO(table)) if table else pd.DataFrame(columns=["cell", "round"]),
+        throughput=_table(table or b"", _THROUGHPUT_TYPES),
         software=_software(children),
         experiment_id=parent.info.experiment_id,
         run_id=parent.info.run_id,
@@ -111,10 +124,16 @@ def _curves_frame(store: Store, runs: pd.DataFrame, known: dict[str, Run]) -> pd
         run_id = row["trained_by"] or row["run_id"]
         content = store.read_artifact(known.get(run_id) or store.client.get_run(run_id), "curves.csv")
         if content:
-            curve = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
+            curve = _table(content, _CURVE_TYPES)
             frames.append(curve.assign(**{key: row[key] for key in ("policy", "cell", "seed")}))
     columns = ["policy", "cell", "seed", "epoch", "step", "train_loss", "val_top1"]
     return pd.concat(frames)[columns].reset_index(drop=True) if frames else pd.DataFrame(columns=columns)
+
+
+def _table(content: bytes, types: Mapping[str, type]) -> pd.DataFrame:
+    """Return a table that the ledger wrote, every float bit for bit: pandas' own reader may round the last one."""
+    rows = csv.DictReader(io.StringIO(content.decode()))
+    return pd.DataFrame([{name: kind(row[name]) for name, kind in types.items()} for row in rows], columns=[*types])
 
 
 def _software(children: list[Run]) -> dict[str, list[str]]:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from harness.errors import unknown
 from harness.freezing.policies import POLICIES, Policy
@@ -12,7 +22,12 @@ from harness.models.zoo import MODELS
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise ValueError(f"{name!r} cannot name a folder of results; use letters, digits, '.', '_' and '-'")
+    return name
 
 
 def _from_list(value: Any) -> Any:
@@ -185,7 +200,7 @@ class Throughput(Section):
 class Spec(Section):
     """A study: the grid of policies × trick sets × seeds on one model and one data set."""
 
-    name: Name
+    name: Annotated[str, AfterValidator(_check_name)]
     about: str = ""
     """What the study asks and what answer is expected."""
     model: Model

@@ -1,5 +1,6 @@
 """What the tests share: a tiny study that trains in a second, and its pieces."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,3 +70,20 @@ def study(write_spec: Callable[..., Path]) -> Study:
 def plan(study: Study, workspace: Workspace) -> Plan:
     """The tiny study planned."""
     return make_plan(study, workspace)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracking database that is initialised and empty: making one takes seconds, copying one does not."""
+    from harness.track import Store
+
+    workspace = Workspace(tmp_path_factory.mktemp("store"))
+    Store(workspace)
+    return workspace.database
+
+
+@pytest.fixture
+def stored(workspace: Workspace, empty_store: Path) -> Workspace:
+    """A workspace whose tracking database is initialised."""
+    shutil.copy(empty_store, workspace.database)
+    return workspace

@@ -34,7 +34,7 @@ def torchvision_weights(model: str, weights: str) -> torchvision.models.Weights:
 
 def torchvision_path(entry: torchvision.models.Weights) -> Path:
     """Return where torchvision keeps the file of `entry`, downloaded or not."""
-    return Path(str(torch.hub.get_dir())) / "checkpoints" / os.path.basename(urlparse(entry.url).path)
+    return Path(str(torch.hub.get_dir())) / "checkpoints" / os.path.basename(urlparse(str(entry.url)).path)
 
 
 def fetch(entry: torchvision.models.Weights) -> None:

@@ -1,0 +1,30 @@
+# The environment is one stamp file: it is made anew when what it is made from changes.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+.DEFAULT_GOAL := demo
+
+.venv/.harness: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "the harness needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+.venv/.test: .venv/.harness
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+demo: .venv/.harness  ## run the quickstart study and report on it
+	$(BIN)/harness run experiments/quickstart.yaml
+
+lint: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint  ## run the whole suite
+	$(BIN)/python -m pytest --numprocesses 2
+
+clean:  ## remove the environment and the tools' caches; the tracking store and the results stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

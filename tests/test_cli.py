@@ -1,0 +1,348 @@
+"""The commands as people use them: real command line, real worker processes, real SQLite store."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness import cli
+from harness.specfile import read
+from harness.track import Store
+from harness.workspace import Workspace
+
+WriteSpec = Callable[..., Path]
+HOT = ("policies: [full, head]", "policies: {head: , hot: {phases: [{trainable: [all], lr_factor: 1.0e+30}]}}")
+"""A policy whose loss cannot stay finite, beside one that is well."""
+
+
+def harness(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+def runs_of(workspace: Workspace, study: str = "tiny") -> list:
+    store = Store(workspace)
+    experiment = store.experiment(study)
+    return list(store.search([experiment], "")) if experiment else []
+
+
+def by_kind(runs: Sequence, kind: str) -> list:
+    return [run for run in runs if run.data.tags.get("harness.kind") == kind]
+
+
+def table(workspace: Workspace, name: str, study: str = "tiny") -> pd.DataFrame:
+    return pd.read_csv(workspace.results / study / f"{name}.csv")
+
+
+def test_run_rerun_report_cycle(workspace: Workspace, write_spec: WriteSpec) -> None:
+    spec = write_spec()
+    first = harness("run", spec, "--jobs", 2, cwd=workspace.root)
+    assert first.returncode == 0, first.stderr
+    assert "12 trained." in first.stdout
+    assert "report.html" in first.stdout
+    assert "training 12/12" in first.stderr, "plain progress lines where output is no terminal"
+    files = {path.name: path.read_bytes() for path in (workspace.results / "tiny").iterdir()}
+    assert set(files) >= {
+        "runs.csv",
+        "cells.csv",
+        "effects.csv",
+        "report.md",
+        "report.html",
+        "heatmap.png",
+        "heatmap.svg",
+    }
+
+    # From another folder, so that nothing may depend on the working directory.
+    again = harness("run", spec, cwd=workspace.root / "experiments")
+    assert again.returncode == 0, again.stderr
+    assert "Nothing to train: all 12 replicates are settled" in again.stdout
+
+    shutil.rmtree(workspace.results)
+    report = harness("report", spec, cwd=Path("/"))
+    assert report.returncode == 0, report.stderr
+    rebuilt = {path.name: path.read_bytes() for path in (workspace.results / "tiny").iterdir()}
+    assert rebuilt == files
+
+    runs = runs_of(workspace)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert [len(by_kind(runs, kind)) for kind in ("grid", "prerequisite", "replicate")] == [1, 1, 12]
+    _check_child(workspace, by_kind(runs, "replicate"), by_kind(runs, "grid")[0])
+
+
+def _check_child(workspace: Workspace, children: Sequence, parent) -> None:
+    child = next(
+        run for run in children if run.data.params["cell"] == "full | warmup" and run.data.params["seed"] == "1"
+    )
+    params, metrics, tags = child.data.params, child.data.metrics, child.data.tags
+    assert (params["policy"], params["warmup"], params["mixup"]) == ("full", "True", "False")
+    assert {"model", "data", "epochs", "batch_size", "lr"} <= set(params)
+    finals = {"test_top1", "images_per_s", "train_s", "peak_memory_bytes", "trainable_params", "frozen_unchanged"}
+    assert finals <= set(metrics)
+    assert tags["mlflow.parentRunId"] == parent.info.run_id
+    versions = {"harness.digest", "harness.torch", "harness.torchvision", "harness.python", "harness.device"}
+    assert versions <= set(tags)
+    client = Store(workspace).client
+    for key in ("train_loss", "val_top1"):
+        assert [point.step for point in client.get_metric_history(child.info.run_id, key)] == [1, 2]
+    assert {f.path for f in client.list_artifacts(child.info.run_id)} == {"curves.csv", "test_predictions.npz"}
+    assert child.inputs.dataset_inputs[0].dataset.name.startswith("digits")
+    assert client.get_run(parent.info.run_id).data.tags["mlflow.note.content"].startswith("# tiny")
+
+
+@pytest.mark.parametrize(
+    ("replacement", "arguments", "words"),
+    [
+        (("epochs: 2,", "epoch: 2,"), [], ["tiny.yaml:8", "'epoch'", "epochs"]),
+        (("mixup: ", "mixpu: "), [], ["tiny.yaml:10", "'mixpu'", "mixup"]),
+        (("[full, head]", "[full, haed]"), [], ["tiny.yaml:9", "'haed'", "head_bn"]),
+        (("seeds: 2", "seeds: two"), [], ["tiny.yaml:12", "two"]),
+        (("[full, head]", "[]"), [], ["tiny.yaml:9", "policies"]),
+        (("[full, head]", "{mine: {phases: [{trainable: [layer9.*]}]}}"), [], ["'mine'", "layer9.*", "stage1"]),
+        (("batch_size: 8, lr: 0.05, augment", "batch_size: 999, lr: 0.05, augment"), [], ["batch_size", "999", "24"]),
+        (("name: tiny", "name: ../tiny"), [], ["tiny.yaml:1", "../tiny"]),
+        (("seeds: 2", "seeds: 2"), ["--device", "tpu"], ["tpu", "cuda"]),
+        (("seeds: 2", "seeds: 2"), ["--set", "train.lr=fast"], ["--set train.lr=fast", "number"]),
+    ],
+)
+def test_bad_input_is_one_message_and_leaves_nothing(
+    workspace: Workspace,
+    write_spec: WriteSpec,
+    capsys: pytest.CaptureFixture[str],
+    replacement: tuple[str, str],
+    arguments: list[str],
+    words: list[str],
+) -> None:
+    spec = write_spec(replacement)
+    before = sorted(workspace.root.rglob("*"))
+    assert cli.main(["run", str(spec), *arguments]) == cli.BAD_INPUT
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("harness: ")
+    assert "Traceback" not in said.err
+    for word in words:
+        assert word in said.err
+    assert sorted(workspace.root.rglob("*")) == before
+
+
+def test_unreadable_spec(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", str(workspace.root / "nothing.yaml")]) == cli.BAD_INPUT
+    assert "nothing.yaml" in capsys.readouterr().err
+
+
+def test_results_that_cannot_be_written_stop_the_run_before_it_starts(
+    workspace: Workspace, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace.results.write_text("a file stands where the folder should be")
+    assert cli.main(["run", str(write_spec())]) == cli.BAD_INPUT
+    assert str(workspace.results) in capsys.readouterr().err
+    assert not workspace.database.exists()
+
+
+def test_tracking_server_that_does_not_answer(
+    workspace: Workspace, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
+    assert cli.main(["run", str(write_spec()), "--inline"]) == cli.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "http://127.0.0.1:9" in said
+    assert "secret" not in said
+    assert not workspace.results.exists()
+
+
+def test_report_of_a_study_that_never_ran_names_the_command(
+    stored: Workspace, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["report", str(write_spec())]) == cli.BAD_INPUT
+    assert "harness run" in capsys.readouterr().err
+    assert not stored.results.exists()
+
+
+def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["run", "x.yaml", "--jobs", "0"])
+    assert "whole number" in capsys.readouterr().err
+
+
+def test_diverged_cells_fail_and_the_grid_goes_on(
+    stored: Workspace, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = write_spec(HOT)
+    assert cli.main(["run", str(spec), "--jobs", "2"]) == cli.SOME_FAILED
+    out = capsys.readouterr().out
+    assert "6 trained, 6 failed." in out
+    assert "hot | baseline" in out
+    runs = table(stored, "runs")
+    assert set(runs.loc[runs["policy"] == "hot", "status"]) == {"diverged"}
+    assert runs.loc[runs["policy"] == "hot", "reason"].str.contains("training loss is nan|inf").all()
+    assert set(runs.loc[runs["policy"] == "head", "status"]) == {"finished"}
+    cells = table(stored, "cells").set_index("cell")
+    assert cells.loc["hot | baseline", ["n", "diverged"]].tolist() == [0, 2]
+    assert "diverged" in (stored.results / "tiny" / "report.md").read_text()
+
+    failed = [run for run in runs_of(stored) if run.info.status == "FAILED" and run.data.params]
+    assert len(failed) == 6
+    text = Store(stored).read_artifact(failed[0], "traceback.txt")
+    assert text is not None
+    assert b"Diverged" in text
+
+    assert cli.main(["run", str(spec)]) == cli.SOME_FAILED
+    assert "Nothing to train" in capsys.readouterr().out
+    assert cli.main(["rerun", "--failed", str(spec), "--inline"]) == cli.SOME_FAILED
+    assert "6 failed, 6 already done." in capsys.readouterr().out
+
+
+def test_same_program_is_trained_once_and_shared(stored: Workspace, write_spec: WriteSpec) -> None:
+    # Without weight decay there is none to take off the biases.
+    spec = write_spec(
+        ("tricks: {warmup: {epochs: 1}, mixup: }", "tricks: [no_bias_decay]"),
+        ("lr: 0.05, augment", "weight_decay: 0, lr: 0.05, augment"),
+    )
+    assert cli.main(["run", str(spec), "--inline"]) == cli.DONE
+    runs = runs_of(stored)
+    trained, shared = by_kind(runs, "replicate"), by_kind(runs, "shared")
+    assert (len(trained), len(shared)) == (4, 4)
+    originals = {run.info.run_id: run for run in trained}
+    for run in shared:
+        original = originals[run.data.tags["trained_by"]]
+        assert run.data.params["no_bias_decay"] == "True"
+        assert original.data.params["no_bias_decay"] == "False"
+        assert run.data.metrics == original.data.metrics
+    effects = table(stored, "effects").query("metric == 'test_top1'")
+    assert effects["estimate"].tolist() == [0, 0]
+
+
+def test_another_study_reuses_what_was_trained(
+    stored: Workspace, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", str(write_spec()), "--inline"]) == cli.DONE
+    other = write_spec(("name: tiny", "name: other"), ("mixup: }", "mixup: , cosine: }"), name="other")
+    assert cli.main(["run", str(other), "--inline"]) == cli.DONE
+    assert "4 trained, 12 shared." in capsys.readouterr().out
+    assert (table(stored, "runs", "other")["status"] == "finished").all()
+
+
+def test_run_left_by_a_dead_process_is_settled_and_done_again(stored: Workspace, write_spec: WriteSpec) -> None:
+    spec = write_spec()
+    assert cli.main(["run", str(spec), "--inline"]) == cli.DONE
+    store = Store(stored)
+    victim = by_kind(runs_of(stored), "replicate")[0]
+    store.client.update_run(victim.info.run_id, status="RUNNING")
+    assert cli.main(["run", str(spec), "--inline"]) == cli.DONE
+    runs = runs_of(stored)
+    assert [run.info.status for run in runs if run.info.run_id == victim.info.run_id] == ["KILLED"]
+    assert not [run for run in runs if run.info.status == "RUNNING"]
+    again = table(stored, "runs")
+    assert (again["status"] == "finished").all()
+    assert len(again) == 12
+
+
+def test_same_bits_whatever_the_number_of_jobs(tmp_path: Path, empty_store: Path, study) -> None:
+    found = []
+    for name, arguments in {"one": ["--jobs", "1"], "two": ["--jobs", "2"], "inline": ["--inline"]}.items():
+        place = Workspace(tmp_path / name)
+        (place.root / "experiments").mkdir(parents=True)
+        shutil.copy(empty_store, place.database)
+        spec = shutil.copy(study.path, place.root / "experiments" / "tiny.yaml")
+        assert cli.main(["run", str(spec), *arguments]) == cli.DONE
+        runs = by_kind(runs_of(place), "replicate")
+        found.append({run.data.tags["harness.digest"]: run.data.tags["harness.weights_sha256"] for run in runs})
+    assert len(found[0]) == 12
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.usefixtures("stored")
+def test_second_run_in_one_workspace_is_refused(write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]) -> None:
+    from harness.session import Session
+
+    spec = write_spec()
+    with Session.open(spec, [], 1, None, True):
+        assert cli.main(["run", str(spec)]) == cli.BAD_INPUT
+    assert str(os.getpid()) in capsys.readouterr().err
+    assert cli.main(["run", str(spec), "--inline"]) == cli.DONE, "the lock is free again"
+
+
+def test_kill_9_loses_nothing_and_leaves_no_orphan(stored: Workspace, write_spec: WriteSpec) -> None:
+    spec = write_spec(("epochs: 2,", "epochs: 30,"))
+    command = [sys.executable, "-m", "harness", "run", str(spec), "--jobs", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("training") and not line.startswith("training 0/"):
+                break
+        process.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while _processes_of_session(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _processes_of_session(process.pid), "a worker outlived the process it worked for"
+
+    done = len([run for run in by_kind(runs_of(stored), "replicate") if run.info.status == "FINISHED"])
+    assert 1 <= done < 12
+    assert cli.main(["run", str(spec), "--jobs", "2"]) == cli.DONE
+    finished = [run for run in by_kind(runs_of(stored), "replicate") if run.info.status == "FINISHED"]
+    keys = {(run.data.params["cell"], run.data.params["seed"]) for run in finished}
+    assert len(finished) == len(keys) == 12, "each replicate is counted once"
+    assert not [run for run in runs_of(stored) if run.info.status == "RUNNING"]
+
+
+def _processes_of_session(session: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                state, _, _, owner = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            except OSError:
+                continue
+            if int(owner) == session and state != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def test_plan_explains_itself_and_writes_nothing(
+    workspace: Workspace, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # One trick too long for this training, and two policies that are one program on a network without a phase between.
+    spec = write_spec(("warmup: {epochs: 1}", "warmup: {epochs: 9}"))
+    before = sorted(workspace.root.rglob("*"))
+    assert cli.main(["plan", str(spec)]) == cli.DONE
+    out = capsys.readouterr().out
+    assert "4 cells × 2 seeds (0, 1) = 8 replicates" in out
+    assert "invalid  full | warmup: a warmup of 9 epochs leaves nothing of a training of 2" in out
+    assert "pretrain cifar_resnet8" in out
+    assert sorted(workspace.root.rglob("*")) == before
+
+
+def test_plan_as_json(write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = write_spec()
+    assert cli.main(["plan", str(spec), "--json"]) == cli.DONE
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["replicates"] == 12
+    assert plan["grid"] == read(spec).grid
+    assert plan["estimate"]["total_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("tricks", ["warmup", "cosine", "label_smoothing", "no_bias_decay", "mixup"]),
+        ("policies", ["full", "head", "head_bn", "full_bn_frozen"]),
+    ],
+)
+def test_lists_say_one_line_each(command: str, names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command]) == cli.DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} >= set(names)
+    assert all("He et al." in line for line in lines) or command == "policies"
+
+
+def test_help_and_lists_do_not_wait_for_torch() -> None:
+    code = "import sys; from harness.cli import main; main(['tricks']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "mlflow", "pandas"} & set(done.stderr.split())
