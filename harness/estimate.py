@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.data import Survey
 from harness.freezing.apply import begin_phase, training_mode
 from harness.freezing.resolve import ResolvedPhase
 from harness.models.build import build_model
@@ -21,7 +23,7 @@ from harness.schedule import phase_steps
 from harness.training import Training
 
 _OVERHEAD = 1.15
-"""Optimizer, augmentation and evaluation on top of the training step."""
+"""Optimizer and augmentation on top of the training step."""
 _BUDGET_FLOPS = 2e9
 """Work of the one timed forward pass at most."""
 
@@ -42,29 +44,41 @@ class Estimate:
 
 def estimate(plan: Plan, jobs: int, device: torch.device) -> Estimate:
     """Estimate what running the whole plan from nothing takes with `jobs` worker processes."""
-    rates: dict[tuple[str, int, int], float] = {}
-    steps: dict[str, float] = {}
-
-    def step_s(training: Training) -> float:
-        key = (training.model.name, training.data.image_size, training.train.batch_size)
-        if key not in rates:
-            rates[key] = _seconds_per_flop(training, device)
-        program = _cost_key(training)
-        if program not in steps:
-            steps[program] = _flops_per_image(training) * training.train.batch_size * rates[key] * _OVERHEAD
-        return steps[program]
-
-    trainings = plan.trainings.values()
-    total = sum(step_s(t) * t.train.epochs * plan.steps_per_epoch for t in trainings)
+    clock = _Clock(device)
     probe = plan.study.spec.throughput
     first = {r.program: r.training for r in plan.replicates}
-    probes = sum(step_s(t) * 2 * probe.steps * probe.rounds * len(t.phases) for t in first.values())
-    before = sum(step_s(t) * t.train.epochs * plan.source_steps_per_epoch for t in plan.prerequisites)
-    return Estimate(total / min(jobs, len(trainings)), before, probes)
+    trainings = [clock.training_s(t, plan.steps_per_epoch, plan.data) for t in plan.trainings.values()]
+    probes = [clock.step_s(t) * 2 * probe.steps * probe.rounds * len(t.phases) for t in first.values()]
+    before = [clock.training_s(t, plan.source_steps_per_epoch, plan.source or plan.data) for t in plan.prerequisites]
+    return Estimate(sum(trainings) / min(jobs, len(trainings)), sum(before), sum(probes))
 
 
-def _cost_key(training: Training) -> str:
-    return str([(phase.start, sorted(phase.trainable), phase.bn_stats) for phase in training.phases])
+class _Clock:
+    """Seconds of steps and of evaluations, each kind of training measured and counted once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._forward: dict[Any, float] = {}
+        self._factor: dict[Any, float] = {}
+
+    def training_s(self, training: Training, steps_per_epoch: int, data: Survey) -> float:
+        """Return the seconds of a training with its evaluations."""
+        epochs = training.train.epochs
+        seen = epochs * data.val_size + data.test_size
+        return epochs * steps_per_epoch * self.step_s(training) + seen * self._image_s(training)
+
+    def step_s(self, training: Training) -> float:
+        """Return the seconds of one optimizer step, averaged over the phases."""
+        key = str([(phase.start, sorted(phase.trainable), phase.bn_stats) for phase in training.phases])
+        if key not in self._factor:
+            self._factor[key] = _flops_per_image(training) / _forward_flops(training)
+        return self._factor[key] * training.train.batch_size * self._image_s(training) * _OVERHEAD
+
+    def _image_s(self, training: Training) -> float:
+        key = (training.model.name, training.classes, training.data.image_size, training.train.batch_size)
+        if key not in self._forward:
+            self._forward[key] = _seconds_per_image(training, self._device)
+        return self._forward[key]
 
 
 def _flops_per_image(training: Training) -> float:
@@ -88,19 +102,23 @@ def _phase_flops(training: Training, phase: ResolvedPhase) -> float:
     return float(counter.get_total_flops()) / batch
 
 
-def _seconds_per_flop(training: Training, device: torch.device) -> float:
+def _forward_flops(training: Training) -> float:
+    """Return the operations of one image's forward pass."""
+    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        module = build_model(training.model.name, training.classes, seed=0).eval()
+        module(torch.empty(1, 3, training.data.image_size, training.data.image_size))
+    return float(counter.get_total_flops())
+
+
+def _seconds_per_image(training: Training, device: torch.device) -> float:
     """Time the forward pass of the training's network, at its batch size or as much of it as the budget allows."""
-    size = training.data.image_size
+    batch = int(min(training.train.batch_size, max(1, _BUDGET_FLOPS // _forward_flops(training))))
     module = build_model(training.model.name, training.classes, seed=0).to(device).eval()
+    images = torch.zeros(batch, 3, training.data.image_size, training.data.image_size, device=device)
     threads = torch.get_num_threads()
     torch.set_num_threads(training.train.threads)
     try:
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            module(torch.zeros(1, 3, size, size, device=device))
-        flops = counter.get_total_flops()
-        batch = int(min(training.train.batch_size, max(1, _BUDGET_FLOPS // flops)))
-        images = torch.zeros(batch, 3, size, size, device=device)
-        return min(_forward_s(module, images, device) for _ in range(3)) / float(flops * batch)
+        return min(_forward_s(module, images, device) for _ in range(3)) / batch
     finally:
         torch.set_num_threads(threads)
 

@@ -20,6 +20,10 @@ from harness.errors import HarnessError
 
 _SAMPLE = 200
 _SHOWN = 12
+_SIZES = (64, 128, 224)
+"""Sides that torchvision's networks take; below 64 pixels nothing is left after five halvings."""
+_FIRST_LOOK = 2000
+"""Training images of a first grid at most."""
 _NAMES = {TRAIN: "train", VAL: "val", TEST: "test", OPEN: "to be split"}
 
 
@@ -85,23 +89,23 @@ def _short_side(path: Path) -> int:
 
 def first_spec(found: Found, name: str, root: str, file: str) -> str:
     """Return the text of a commented spec for what was found; `root` is the folder as the spec shall name it."""
-    environment = Environment(loader=PackageLoader("harness"), trim_blocks=True, lstrip_blocks=True)
-    small = found.side <= 64
-    size = 32 if found.side <= 48 else 64 if small else 224
-    batch = 64
-    while batch > 2 and batch * 2 > found.smallest_train * len(found.counts) * 0.5:
-        batch //= 2
+    environment = Environment(
+        loader=PackageLoader("harness"), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    size = next((size for size in _SIZES if found.side <= size), _SIZES[-1])
+    first = max(_FIRST_LOOK // len(found.counts), 2)
+    images = min(first, int(found.smallest_train * 0.6)) * len(found.counts)
+    batch = next((batch for batch in (64, 32, 16, 8, 4) if images >= 4 * batch), 2)
     return environment.get_template("init.yaml.j2").render(
         name=name,
         file=file,
         root=root,
         found=found,
         given=any("test" in counts for counts in found.counts.values()),
-        small=small,
+        first=first,
         size=size,
         batch=batch,
         lines=_count_lines(found),
-        smallest=min(found.counts, key=lambda label: sum(found.counts[label].values())),
         total=sum(sum(counts.values()) for counts in found.counts.values()),
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from harness import data as images
+from harness.data import Survey, survey
 from harness.designs import TrickSet, trick_sets
 from harness.digest import digest
 from harness.errors import HarnessError
@@ -75,20 +75,20 @@ class Plan:
     """One for each cell asked for, in order; invalid ones have no replicates."""
     prerequisites: tuple[Training, ...]
     """What is trained once, before the replicates."""
-    train_images: int
-    """Training images of each seed."""
+    data: Survey
+    """The target task's images."""
+    source: Survey | None
+    """The source task's images, where the plan pretrains."""
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch."""
-        return self.train_images // self.study.spec.train.batch_size
+        return self.data.train_size // self.study.spec.train.batch_size
 
     @property
     def source_steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch on the source task; 0 where there is none."""
-        weights = self.study.spec.weights
-        source = weights.pretrain if weights else None
-        return images.train_size(source.data) // source.train.batch_size if source else 0
+        return self.source.train_size // self.prerequisites[0].train.batch_size if self.source else 0
 
     @property
     def trainings(self) -> dict[str, Training]:
@@ -104,10 +104,9 @@ class Plan:
 def make_plan(study: Study, workspace: Workspace) -> Plan:
     """Expand a study; raises HarnessError where it cannot mean anything."""
     spec = study.spec
-    layout = layout_of(spec.model.name, len(images.class_counts(spec.data)))
-    size = _train_size(spec.data, spec.train)
-    steps = size // spec.train.batch_size
-    prerequisites, origin = _pretrained(spec, workspace)
+    found = _survey(spec.data, spec.train)
+    layout = layout_of(spec.model.name, len(found.classes))
+    prerequisites, source, origin = _pretrained(spec, workspace)
     judgements: list[Judgement] = []
     replicates: list[Replicate] = []
     programs: dict[str, Cell] = {}
@@ -123,8 +122,8 @@ def make_plan(study: Study, workspace: Workspace) -> Plan:
             except Conflict as conflict:
                 judgements.append(Judgement(cell, "invalid", str(conflict)))
                 continue
-            training = _training(spec, policy, name, recipe, layout, origin, spec.seeds[0])
-            _check_steps(training, steps, name)
+            training = _training(spec, policy, name, recipe, layout, origin, found)
+            _check_steps(training, found.train_size // spec.train.batch_size, name)
             twin = programs.setdefault(training.digest, cell)
             judgements.append(
                 Judgement(cell, "valid")
@@ -134,7 +133,7 @@ def make_plan(study: Study, workspace: Workspace) -> Plan:
             replicates += [Replicate(cell, seed, replace(training, seed=seed), training.digest) for seed in spec.seeds]
     if not replicates:
         raise HarnessError(f"{study.path}: the grid is empty: {_reasons(judgements)}")
-    return Plan(study, tuple(replicates), tuple(judgements), prerequisites, size)
+    return Plan(study, tuple(replicates), tuple(judgements), prerequisites, found, source)
 
 
 def _reasons(judgements: list[Judgement]) -> str:
@@ -152,7 +151,7 @@ def _impossible(study: Study) -> dict[str, str]:
 
 
 def _training(
-    spec: Spec, policy: Policy, name: str, recipe: Recipe, layout: Layout, origin: Origin | None, seed: int
+    spec: Spec, policy: Policy, name: str, recipe: Recipe, layout: Layout, origin: Origin | None, found: Survey
 ) -> Training:
     try:
         phases = resolve(policy, layout, spec.train.weight_decay, recipe.param_rules)
@@ -160,16 +159,16 @@ def _training(
         raise HarnessError(f"policy {name!r} on {spec.model.name}: {error}") from None
     return Training(
         model=spec.model,
-        classes=len(images.class_counts(spec.data)),
+        classes=len(found.classes),
         head=_head(spec.model.name),
         origin=origin if policy.init == "pretrained" else None,
         data=spec.data.model_copy(update={"root": None}),
-        data_content=images.content(spec.data),
+        data_content=found.content,
         train=spec.train,
         # What the rules decide now stands in the phases, where a rule without effect leaves no trace.
         recipe=replace(recipe, param_rules=()),
         phases=phases,
-        seed=seed,
+        seed=spec.seeds[0],
         data_root=spec.data.root,
     )
 
@@ -177,50 +176,50 @@ def _training(
 _EVERYTHING = Policy(phases=(Phase(trainable=("all",), bn_stats=("all",)),), init="random")
 
 
-def _pretrained(spec: Spec, workspace: Workspace) -> tuple[tuple[Training, ...], Origin | None]:
-    """Return the trainings that the spec's weights need, and where the weights will be."""
+def _pretrained(spec: Spec, workspace: Workspace) -> tuple[tuple[Training, ...], Survey | None, Origin | None]:
+    """Return the trainings that the spec's weights need, the images for them, and where the weights will be."""
     if spec.weights is None:
-        return (), None
+        return (), None, None
     if spec.weights.checkpoint:
         path = Path(spec.weights.checkpoint)
-        return (), Origin(weights.file_digest(path), str(path))
+        return (), None, Origin(weights.file_digest(path), str(path))
     if spec.weights.torchvision:
         entry = weights.torchvision_weights(spec.model.name, spec.weights.torchvision)
         # The file's name ends in a part of its sha256.
-        return (), Origin(digest(entry.url), str(weights.torchvision_path(entry)))
+        return (), None, Origin(digest(entry.url), str(weights.torchvision_path(entry)))
     assert spec.weights.pretrain is not None  # the spec allows exactly one of three
     source = spec.weights.pretrain
-    classes = len(images.class_counts(source.data))
-    layout = layout_of(spec.model.name, classes)
+    found = _survey(source.data, source.train)
+    layout = layout_of(spec.model.name, len(found.classes))
     training = Training(
         model=spec.model,
-        classes=classes,
+        classes=len(found.classes),
         head=_head(spec.model.name),
         origin=None,
         data=source.data.model_copy(update={"root": None}),
-        data_content=images.content(source.data),
+        data_content=found.content,
         train=source.train,
         recipe=Recipe(),
         phases=resolve(_EVERYTHING, layout, source.train.weight_decay),
         seed=source.seed,
         data_root=source.data.root,
     )
-    _train_size(source.data, source.train)
     path = workspace.checkpoints / f"{training.digest}.pt"
-    return (replace(training, save_to=str(path)),), Origin(training.digest, str(path))
+    return (replace(training, save_to=str(path)),), found, Origin(training.digest, str(path))
 
 
 def _head(model: str) -> tuple[str, ...]:
     return dict(MODELS[model].stages)["head"]
 
 
-def _train_size(data: Data, train: Train) -> int:
-    size = images.train_size(data)
-    if size < train.batch_size:
+def _survey(data: Data, train: Train) -> Survey:
+    found = survey(data)
+    if found.train_size < train.batch_size:
         raise HarnessError(
-            f"train.batch_size = {train.batch_size} is more than the {size} training images: no batch is full"
+            f"train.batch_size = {train.batch_size} is more than the {found.train_size} training images: "
+            "no batch is full"
         )
-    return size
+    return found
 
 
 def _check_steps(training: Training, steps_per_epoch: int, policy: str) -> None:

@@ -40,7 +40,7 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
         f"= {facts['replicates']} replicates, {facts['trainings']} trainings",
         f"  {facts['settings']['model']}, {facts['settings']['weights']}",
         f"  {facts['settings']['data']}",
-        f"  {plan.train_images} training images a seed, {plan.steps_per_epoch} steps an epoch",
+        f"  {plan.data.train_size} training images a seed, {plan.steps_per_epoch} steps an epoch",
         "",
         *_grid_lines(facts),
         "",

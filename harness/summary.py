@@ -61,7 +61,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
             "weights": describe_weights(plan),
             "data": describe_data(spec.data),
             "classes": plan.replicates[0].training.classes,
-            "train images per seed": plan.train_images,
+            "train images per seed": plan.data.train_size,
             **spec.train.model_dump(mode="json"),
         },
     }

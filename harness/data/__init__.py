@@ -39,22 +39,29 @@ class Splits:
     duplicates_dropped: int
 
 
-def class_counts(data: Data) -> dict[str, dict[int, int]]:
-    """Return the classes in the order of their labels, each with its images by split given; nothing is decoded."""
-    return digits.counts(data) if data.name == "digits" else folder.counts(data)
+@dataclass(frozen=True)
+class Survey:
+    """What planning needs to know of a data set; nothing is decoded for it."""
+
+    classes: tuple[str, ...]
+    """In the order of the labels."""
+    train_size: int
+    """Training images that a seed gets (of an image folder, before copies are dropped)."""
+    val_size: int
+    test_size: int
+    content: str
+    """What stands for the files of the data set in a digest."""
 
 
-def content(data: Data) -> str:
-    """Return what stands for the files of the data set in a digest."""
-    return "digits" if data.name == "digits" else folder.fingerprint(data)
-
-
-def train_size(data: Data) -> int:
-    """Return how many training images a seed gets (of an image folder, before copies are dropped).
-
-    Raises HarnessError where a class has too few images.
-    """
-    return sum(sizes(given, data, name).train for name, given in class_counts(data).items())
+def survey(data: Data) -> Survey:
+    """Look through a data set without decoding it; raises HarnessError where a class has too few images."""
+    if data.name == "digits":
+        counts, content = digits.counts(data), "digits"
+    else:
+        counts, content = folder.survey(data)
+    found = [sizes(given, data, name) for name, given in counts.items()]
+    train, val, test = (sum(getattr(size, split) for size in found) for split in ("train", "val", "test"))
+    return Survey(tuple(counts), train, val, test, content)
 
 
 def decode(data: Data, cache: Path) -> Pool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,29 +70,29 @@ def chosen(data: Data) -> tuple[list[Entry], tuple[str, ...]]:
     return [entry for entry in entries if entry.label in classes], classes
 
 
-def counts(data: Data) -> dict[str, dict[int, int]]:
-    """Return how many images each class asked for has, by split given; copies are counted, since nothing is decoded."""
+def survey(data: Data) -> tuple[dict[str, dict[int, int]], str]:
+    """Return how many images each class has by split given, copies counted, and a digest of the files."""
     entries, classes = chosen(data)
     found: dict[str, dict[int, int]] = {name: {} for name in classes}
     for entry in entries:
         found[entry.label][entry.given] = found[entry.label].get(entry.given, 0) + 1
-    return found
+    return found, fingerprint(entries)
 
 
-def fingerprint(data: Data) -> str:
-    """Return a digest of the paths and sizes of the files, which stands for their content.
+def fingerprint(entries: Iterable[Entry]) -> str:
+    """Return a digest of the paths and sizes of files, which stands for their content.
 
     Reading every byte would make planning a large set take minutes; a file changed in place to the same length is
     missed.
     """
-    text = "\n".join(f"{entry.path}\t{entry.size}" for entry in chosen(data)[0])
+    text = "\n".join(f"{entry.path}\t{entry.size}" for entry in entries)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read(data: Data, cache: Path) -> Pool:
     """Return the decoded pool, from `cache` where it was decoded before (shared by all processes as a memory map)."""
     entries, classes = chosen(data)
-    store = cache / "data" / f"{fingerprint(data)}-{data.image_size}.npy"
+    store = cache / "data" / f"{fingerprint(entries)}-{data.image_size}.npy"
     if not store.exists():
         _decode_all(Path(data.root or "."), entries, data.image_size, store)
     label_of = {name: label for label, name in enumerate(classes)}
