@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import TYPE_CHECKING, Literal
 
-from harness.errors import HarnessError
 from harness.execute import Executor
 from harness.execute.job import Job
 from harness.ledger import PLAN, THROUGHPUT, Ledger, versions
@@ -66,7 +65,7 @@ class GridRun:
     def run(self, again: bool = False) -> Iterator[Update]:
         """Run what is left, yielding how far it is; `again` also runs what failed before.
 
-        Raises HarnessError where a prerequisite fails. However it ends, no run is left RUNNING.
+        However it ends, no run is left RUNNING.
         """
         todo = self._left(again)
         self.outcome.settled = len(self._plan.replicates) - len(todo)
@@ -77,12 +76,15 @@ class GridRun:
         try:
             self._log.artifacts(self._log.run_id, {PLAN: json.dumps(summarise(self._plan), indent=1).encode()})
             shared, trainings = self._divide(todo)
-            if trainings:
-                yield from self._prerequisites()
-            yield from self._probe()
+            failure = (yield from self._prerequisites()) if trainings else None
+            if failure is None:
+                yield from self._probe()
             for replicate, run in shared:
                 self._share(replicate, run)
-            yield from self._train(trainings, done=len(shared), total=len(todo))
+            if failure is None:
+                yield from self._train(trainings, done=len(shared), total=len(todo))
+            else:
+                self._fail_all(trainings, failure)
             status = "FAILED" if self.outcome.failures else "FINISHED"
         finally:
             self._log.close(status)
@@ -93,7 +95,7 @@ class GridRun:
         for run in self._log.children:
             tags, params = run.data.tags, run.data.params
             same = all(tags.get(key) == value for key, value in versions().items())
-            if (run.info.status == "FINISHED" and same) or (run.info.status == "FAILED" and not again):
+            if same and run.info.status in (("FINISHED",) if again else ("FINISHED", "FAILED")):
                 settled.add((params.get("cell"), params.get("seed"), tags.get("harness.digest")))
         left = [r for r in self._plan.replicates if (r.cell.name, str(r.seed), r.training.digest) not in settled]
         return sorted(left, key=lambda r: self._plan.study.spec.seeds.index(r.seed))
@@ -114,10 +116,8 @@ class GridRun:
                 shared.append((replicate, run))
         return shared, trainings
 
-    def _prerequisites(self) -> Iterator[Update]:
-        spec = self._plan.study.spec
-        if spec.weights and spec.weights.torchvision:
-            weights.fetch(weights.torchvision_weights(spec.model.name, spec.weights.torchvision))
+    def _prerequisites(self) -> Generator[Update, None, Failed | None]:
+        """Train what the replicates need and is not there; returns the failure that stops them all, if any."""
         missing = [t for t in self._plan.prerequisites if not weights.saved(t)]
         for done, training in enumerate(missing):
             text = f"{training.model.name} on {describe_data(training.data)}"
@@ -132,7 +132,17 @@ class GridRun:
                 elif isinstance(record, Failed):
                     if self._ledger.begun(record.digest):
                         self._ledger.fail(record)
-                    raise HarnessError(f"pretraining failed, so nothing could start: {record.reason}")
+                    return record
+        if missing:
+            yield Update("pretraining", len(missing), len(missing))
+        return None
+
+    def _fail_all(self, trainings: dict[str, list[Replicate]], failure: Failed) -> None:
+        reason = f"its pretraining failed: {failure.reason}"
+        for replicate in (replicate for needed in trainings.values() for replicate in needed):
+            self._ledger.begin(replicate, device="")
+            self._ledger.fail(replace(failure, digest=replicate.training.digest, reason=reason))
+            self._failed(replicate, reason)
 
     def _probe(self) -> Iterator[Update]:
         """Measure the speed of every cell with nothing else running, unless this host has done so for this grid."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import platform
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -87,12 +86,13 @@ class Ledger:
     def finish(self, record: Finished, training: Training, program: str) -> str:
         """Log the final figures of a training and end its run; returns the run's id."""
         run_id = self._runs[record.digest]
+        images = self._epochs[record.digest][-1].step * training.train.batch_size
         values = {
             "test_top1": record.test_top1,
             "wall_s": record.wall_s,
             "trainable_params": float(record.trainable_params),
             "frozen_unchanged": 1.0,
-            **self._speed_of(training, program),
+            **self._speed_of(program, images),
         }
         self._log.metrics(run_id, values, record.timestamp)
         predictions = io.BytesIO()
@@ -100,8 +100,12 @@ class Ledger:
         epochs = [(e.epoch, e.step, e.train_loss, e.val_top1) for e in self._epochs[record.digest]]
         curves = _csv(("epoch", "step", "train_loss", "val_top1"), epochs)
         self._log.artifacts(run_id, {PREDICTIONS: predictions.getvalue(), CURVES: curves})
-        dropped = {"harness.duplicates_dropped": str(record.duplicates_dropped)}
-        self._log.end(run_id, "FINISHED", {"harness.weights_sha256": record.weights_sha256, **dropped})
+        tags = {
+            "harness.weights_sha256": record.weights_sha256,
+            "harness.duplicates_dropped": str(record.duplicates_dropped),
+            "harness.images": str(images),
+        }
+        self._log.end(run_id, "FINISHED", tags)
         return run_id
 
     def fail(self, record: Failed) -> str:
@@ -117,17 +121,16 @@ class Ledger:
 
     def share(self, replicate: Replicate, trained: Run) -> None:
         """Give a replicate whose training exists a light run: its own params, the final figures, and their origin."""
-        copied = ("harness.device", "harness.failure", "harness.reason", "harness.weights_sha256")
+        copied = ("device", "failure", "reason", "weights_sha256", "duplicates_dropped", "images")
         tags = {
             "harness.kind": "shared",
             "harness.digest": replicate.training.digest,
             "trained_by": str(trained.info.run_id),
-            **{key: trained.data.tags[key] for key in copied if key in trained.data.tags},
+            **{key: value for key, value in trained.data.tags.items() if key.removeprefix("harness.") in copied},
         }
         run_id = self._log.begin(replicate.name, self._params(replicate), tags, _data_of(replicate.training))
-        figures = {key: value for key, value in trained.data.metrics.items() if math.isfinite(value)}
-        speed = self._speed_of(replicate.training, replicate.program)
-        self._log.metrics(run_id, {**figures, **speed}, trained.info.end_time or 0)
+        speed = self._speed_of(replicate.program, int(tags.get("harness.images", 0)))
+        self._log.metrics(run_id, {**trained.data.metrics, **speed}, trained.info.end_time or 0)
         self._log.end(run_id, trained.info.status, {})
 
     def probed(self, record: Probed) -> None:
@@ -156,13 +159,12 @@ class Ledger:
         columns = ("cell", "program", "host", "round", "images_per_s", "peak_memory_bytes")
         self._log.artifacts(self._log.run_id, {THROUGHPUT: _csv(columns, rows)})
 
-    def _speed_of(self, training: Training, program: str) -> dict[str, float]:
-        """Return the probed figures of a training; its time is its steps at the probed rate."""
+    def _speed_of(self, program: str, images: int) -> dict[str, float]:
+        """Return the probed figures of a training that saw so many images; its time is those at the probed rate."""
         rounds = self._speed[program]
         if not rounds:
             return {}
         rate = median(r.images_per_s for r in rounds)
-        images = training.train.epochs * self._plan.steps_per_epoch * training.train.batch_size
         memory = float(max(r.peak_memory_bytes for r in rounds))
         return {"images_per_s": rate, "train_s": images / rate, "peak_memory_bytes": memory}
 

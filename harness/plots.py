@@ -110,6 +110,9 @@ def pareto(cells: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(8.4, 4.4), layout="constrained")
         axes = figure.add_subplot()
         axes.set_xscale("log")
+        if known:  # set before anything is drawn: matplotlib finds no limits where all cells are equally fast
+            speeds = [row["images_per_s"] for row in known]
+            axes.set_xlim(min(speeds) / 1.1, max(speeds) * 1.1)
         for row in known:
             axes.errorbar(
                 row["images_per_s"],

@@ -98,7 +98,10 @@ def _counts(grid: Grid) -> str:
     shared = int((grid.runs["trained_by"] != "").sum())
     parts = [f"{counts[status]} {status}" for status in counts.index]
     text = f"{len(grid.runs)} replicates planned in {grid.runs['cell'].nunique()} cells: {', '.join(parts)}"
-    return text + (f"; {shared} of them share the training of another." if shared else ".")
+    text += f"; {shared} of them share the training of another." if shared else "."
+    devices = grid.software.get("device", [])
+    mixed = f" They were trained on {len(devices)} kinds of device: {', '.join(devices)}; a pair may mix two."
+    return text + (mixed if len(devices) > 1 else "")
 
 
 def _tables(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str, pd.DataFrame | None]:

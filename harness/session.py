@@ -108,6 +108,7 @@ class Session:
         from harness.execute.local import LocalExecutor
         from harness.grid import GridRun
         from harness.ledger import environment
+        from harness.prepare import prepare
         from harness.report import check_writable
         from harness.track import GridLog, Store
 
@@ -118,6 +119,7 @@ class Session:
         held = ExitStack()
         try:
             held.enter_context(_lock(place))
+            prepare(plan, place.cache)
             workers = jobs or default_jobs(chosen, study.train.threads)
             executor = InlineExecutor() if inline else LocalExecutor(workers)
             store = Store(place)

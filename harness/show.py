@@ -126,7 +126,7 @@ class _Lines:
         """Print a line if it is time for one."""
         now = time.monotonic()
         if update.stage != self._stage:
-            self._stage, self._began, self._last = update.stage, now, 0.0
+            self._stage, self._began, self._last = update.stage, now, -_LINES_EVERY_S
         if now - self._last < _LINES_EVERY_S and update.done < update.total:
             return
         self._last = now

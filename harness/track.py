@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import tempfile
 import time
@@ -221,9 +222,12 @@ class GridLog:
         return run_id
 
     def metrics(self, run_id: str, values: Mapping[str, float], timestamp: int, step: int = 0) -> None:
-        """Take metrics; they are sent in batches, and the same point twice changes nothing."""
+        """Take metrics; they are sent in batches, and the same point twice changes nothing.
+
+        Numbers that are none are left out: mlflow's pages break on NaN and keep infinity as 1.8e308.
+        """
         pending = self._pending[run_id]
-        pending += [Metric(key, value, timestamp, step) for key, value in values.items()]
+        pending += [Metric(key, value, timestamp, step) for key, value in values.items() if math.isfinite(value)]
         if len(pending) >= _BATCH:
             self._flush(run_id)
 

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 from harness import cli
+from harness.models.build import build_model
 from harness.specfile import read
 from harness.track import Store
 from harness.workspace import Workspace
@@ -346,3 +349,76 @@ def test_help_and_lists_do_not_wait_for_torch() -> None:
     code = "import sys; from harness.cli import main; main(['tricks']); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "mlflow", "pandas"} & set(done.stderr.split())
+
+
+def test_a_pretraining_that_diverges_fails_what_needs_it_and_says_why(
+    stored: Workspace, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = write_spec(("batch_size: 8, lr: 0.05}", "batch_size: 8, lr: 1.0e+30}"))
+    assert cli.main(["run", str(spec), "--inline"]) == cli.SOME_FAILED
+    assert "its pretraining failed: training loss is" in capsys.readouterr().out
+    runs = table(stored, "runs")
+    assert set(runs["status"]) == {"diverged"}
+    assert not [run for run in runs_of(stored) if run.info.status == "RUNNING"]
+
+
+def test_an_image_that_cannot_be_read_stops_the_run_before_it_starts(
+    workspace: Workspace, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ants", "bees"):
+        (workspace.root / "images" / name).mkdir(parents=True)
+        for number in range(20):
+            path = workspace.root / "images" / name / f"{number}.png"
+            Image.effect_noise((8, 8), number + 1).save(path)
+    path.write_bytes(b"no image")
+    spec = write_spec(
+        (
+            'data: {name: digits, classes: ["5", "6", "7"], image_size: 8,',
+            "data: {name: image_folder, root: ../images, image_size: 8,",
+        )
+    )
+    assert cli.main(["run", str(spec), "--inline"]) == cli.BAD_INPUT
+    assert str(path) in capsys.readouterr().err.replace("experiments/../", "")
+    assert not workspace.database.exists()
+    assert not workspace.results.exists()
+
+
+def test_a_checkpoint_of_another_network_stops_the_run_before_it_starts(
+    workspace: Workspace, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(build_model("cifar_resnet20", 10, seed=0).state_dict(), workspace.root / "other.pt")
+    spec = write_spec()
+    override = ["--set", "weights={checkpoint: ../other.pt}"]
+    assert cli.main(["run", str(spec), "--inline", *override]) == cli.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "other.pt" in said
+    assert "unexpected: layer1.1" in said
+    assert not workspace.database.exists()
+
+
+def test_a_checkpoint_trains_like_the_pretraining_it_came_from(stored: Workspace, write_spec: WriteSpec) -> None:
+    spec = write_spec()
+    assert cli.main(["run", str(spec), "--inline"]) == cli.DONE
+    (made,) = stored.checkpoints.glob("*.pt")
+    override = ["--set", f"weights={{checkpoint: {made}}}", "--set", "name=again"]
+    assert cli.main(["run", str(spec), "--inline", *override]) == cli.DONE
+    first, second = table(stored, "runs"), table(stored, "runs", "again")
+    assert first["test_top1"].tolist() == second["test_top1"].tolist()
+
+
+def test_ctrl_c_ends_cleanly_and_the_next_run_goes_on(stored: Workspace, write_spec: WriteSpec) -> None:
+    spec = write_spec(("epochs: 2,", "epochs: 30,"))
+    command = [sys.executable, "-m", "harness", "run", str(spec), "--jobs", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("training") and not line.startswith("training 0/"):
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == cli.INTERRUPTED
+    assert "goes on where it was left" in rest
+    assert "Traceback" not in rest
+    statuses = {run.info.status for run in runs_of(stored)}
+    assert "RUNNING" not in statuses
+    assert "KILLED" in statuses

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
@@ -90,27 +91,35 @@ def read(path: Path) -> State:
     return state
 
 
-def load_backbone(module: nn.Module, state: State, head: tuple[str, ...]) -> None:
-    """Load `state` into all of `module` but its head, whose prefixes are `head`.
+def check_backbone(module: nn.Module, state: State, head: tuple[str, ...]) -> set[str]:
+    """Return the keys of `state` that belong in `module` outside its head, whose prefixes are `head`.
 
     Raises HarnessError for keys that are missing, unexpected or of another shape outside the head.
     """
 
-    def in_head(name: str) -> bool:
-        return any(name.startswith(prefix + ".") for prefix in head)
+    def outside_head(names: Iterable[str]) -> set[str]:
+        return {name for name in names if not any(name.startswith(prefix + ".") for prefix in head)}
 
     own = module.state_dict()
-    wanted = {name for name in own if not in_head(name)}
-    given = {name for name in state if not in_head(name)}
-    misshapen = [
+    wanted, given = outside_head(own), outside_head(state)
+    misshapen = {
         f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}"
-        for name in sorted(wanted & given)
+        for name in wanted & given
         if state[name].shape != own[name].shape
-    ]
+    }
     problems = {"missing": wanted - given, "unexpected": given - wanted, "of another shape": misshapen}
     if any(problems.values()):
-        raise HarnessError(
-            "the weights do not fit the model: "
-            + "; ".join(f"{what}: {', '.join(sorted(keys)[:5])}" for what, keys in problems.items() if keys)
-        )
+        told = (f"{what}: {_some(keys)}" for what, keys in problems.items() if keys)
+        raise HarnessError(f"the weights do not fit the model; {'; '.join(told)}")
+    return wanted
+
+
+def _some(names: set[str]) -> str:
+    shown = sorted(names)[:5]
+    return ", ".join(shown) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def load_backbone(module: nn.Module, state: State, head: tuple[str, ...]) -> None:
+    """Load `state` into all of `module` but its head; raises HarnessError where it does not fit."""
+    wanted = check_backbone(module, state, head)
     module.load_state_dict({name: state[name] for name in wanted}, strict=False)

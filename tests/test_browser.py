@@ -1,0 +1,102 @@
+"""The report and the MLflow UI in a real browser, as a person opens them."""
+
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from harness import cli, ui
+from harness.track import Store
+from harness.workspace import Workspace
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def reported(stored: Workspace, write_spec: Callable[..., Path]) -> Workspace:
+    """A workspace whose tiny study is run and reported."""
+    assert cli.main(["run", str(write_spec()), "--inline"]) == cli.DONE
+    return stored
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_report_shows_every_figure_and_no_error(browser: Any, reported: Workspace, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((reported.results / "tiny" / "report.html").as_uri())
+    sizes = page.eval_on_selector_all("img", "imgs => imgs.map(i => [i.naturalWidth, i.naturalHeight])")
+    assert len(sizes) == 3
+    assert all(side > 100 for size in sizes for side in size)
+    assert not errors
+    assert all(url.startswith(("file:", "data:")) for url in asked), "the page is self-contained"
+    # Wide tables and figures scroll by themselves; the page does not.
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+def test_prepared_views_show_every_run_and_the_means_of_the_table(browser: Any, reported: Workspace) -> None:
+    cells = pd.read_csv(reported.results / "tiny" / "cells.csv").set_index("cell")
+    store = Store(reported)
+    with socket.socket() as free:
+        free.bind((ui.HOST, 0))
+        port = free.getsockname()[1]
+    with ui.served(store, port):
+        links = ui.view_links(store, ui.address(store, port))["tiny"]
+        page = browser.new_page(viewport={"width": 1800, "height": 1400})
+        page.goto(links["Leaderboard"])
+        page.get_by_text("12 matching runs").wait_for(timeout=60_000)
+        best = cells["test_top1_mean"].idxmax()
+        assert page.get_by_text(f"{best} | seed", exact=False).count() > 0
+
+        page.goto(links["Charts by cell"])
+        page.reload()  # the address differs behind the # alone, which loads no page
+        page.get_by_text("Means over seeds by cell").wait_for(timeout=60_000)
+        bars = page.locator("svg .barlayer .point, svg .bars .point")
+        bars.first.wait_for(timeout=60_000)
+        shown = page.eval_on_selector_all(
+            ".js-plotly-plot",
+            "plots => plots.flatMap(p => (p.data || []).filter(t => t.type === 'bar').flatMap(t => Array.from(t.x)))",
+        )
+        assert sorted(map(float, shown)) == pytest.approx(sorted(cells["test_top1_mean"]), abs=1e-6)
+        page.close()
+
+
+def test_the_server_ends_with_the_block(stored: Workspace) -> None:
+    with socket.socket() as free:
+        free.bind((ui.HOST, 0))
+        port = free.getsockname()[1]
+    with ui.served(Store(stored), port) as process:
+        assert process.poll() is None
+        with pytest.raises(Exception, match="taken"), ui.served(Store(stored), port):
+            pass
+    assert process.poll() is not None

@@ -1,0 +1,105 @@
+import hashlib
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+import torch
+
+from harness.digest import digest, plain
+from harness.spec import StepDecay
+from harness.training import Origin
+from harness.tricks.label_smoothing import Smoothing
+from tests.watching import two_steps
+
+
+@dataclass(frozen=True)
+class Point:
+    x: float
+    at: str = field(default="", metadata={"identity": False})
+
+
+@dataclass(frozen=True)
+class Spot:
+    x: float
+
+
+def test_digest_is_sha256_of_canonical_json():
+    text = '{"a":[1,2.5,null,true],"b":"γ"}'.replace("γ", "\\u03b3")
+    assert digest({"b": "γ", "a": (1, 2.5, None, True)}) == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_digest_never_changes():
+    """Identities in a store outlive the process that made them."""
+    assert digest({"policy": "head", "seeds": [0, 1]}) == "0536e8bc7587ef47"
+
+
+def test_order_of_keys_means_nothing_and_order_of_items_does():
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest([1, 2]) != digest([2, 1])
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, 1.0), (1, "1"), (True, 1), (None, "null"), ({}, []), (0.1, 0.2)])
+def test_values_of_different_kinds_differ(one, other):
+    assert digest(one) != digest(other)
+
+
+def test_a_dataclass_carries_its_type_and_leaves_out_where_things_lie():
+    assert plain(Point(1.0, "/here")) == {"type": "Point", "x": 1.0}
+    assert digest(Point(1.0, "/here")) == digest(Point(1.0, "/there"))
+    assert digest(Point(1.0)) != digest(Spot(1.0))
+
+
+def test_a_spec_section_carries_its_type_and_its_defaults():
+    assert plain(StepDecay()) == {"type": "StepDecay", "milestones": [0.25, 0.5, 0.75], "factor": 0.1}
+    assert digest(StepDecay()) == digest(StepDecay(factor=0.1))
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, np.float64(1).astype(np.float32), torch.zeros(1), Point, len])
+def test_what_has_no_plain_form_is_refused(value):
+    with pytest.raises(TypeError, match="has no plain form"):
+        digest({"deep": [value]})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_json_cannot_say_is_refused(value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest(value)
+
+
+TRAINING = two_steps()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(TRAINING, data_root="/elsewhere"),
+        replace(TRAINING, save_to="/elsewhere/weights.pt"),
+        two_steps(),
+    ],
+)
+def test_where_files_lie_is_no_part_of_a_training(other):
+    assert other.digest == TRAINING.digest
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(TRAINING, seed=1),
+        replace(TRAINING, classes=3),
+        replace(TRAINING, origin=Origin("abc", "/weights.pt")),
+        replace(TRAINING, data_content="other files"),
+        replace(TRAINING, data=TRAINING.data.model_copy(update={"shift": ("invert",)})),
+        replace(TRAINING, train=TRAINING.train.model_copy(update={"threads": 2})),
+        replace(TRAINING, recipe=replace(TRAINING.recipe, target_maps=(Smoothing(0.1),))),
+        replace(TRAINING, phases=(replace(TRAINING.phases[0], bn_stats=()),)),
+    ],
+)
+def test_whatever_decides_the_numbers_is_part_of_a_training(other):
+    assert other.digest != TRAINING.digest
+
+
+def test_weights_count_by_content():
+    one, same, other = (
+        replace(TRAINING, origin=Origin(*origin)) for origin in [("abc", "/a.pt"), ("abc", "/b.pt"), ("abd", "/a.pt")]
+    )
+    assert one.digest == same.digest != other.digest

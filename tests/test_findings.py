@@ -1,0 +1,157 @@
+"""Findings: sentences that say what the numbers say, with their n, and nothing that n cannot carry."""
+
+import re
+
+import pytest
+
+from harness.effects import cells, effects
+from harness.findings import findings
+from tests.samples import runs_table, throughput_table
+
+NOISE = [0.01, -0.01, 0.0, 0.02, -0.02, 0.005]
+
+
+def sentences(outcomes, seeds=None):
+    runs = runs_table(outcomes)
+    found = findings(cells(runs), effects(runs, throughput_table({})), seeds or runs["seed"].nunique())
+    assert all(isinstance(sentence, str) for sentence in found)
+    return found
+
+
+def said(outcomes, words, seeds=None):
+    """The one sentence with `words`."""
+    (sentence,) = [s for s in sentences(outcomes, seeds) if words in s]
+    return sentence
+
+
+def around(level, noise=NOISE):
+    return [level + step for step in noise]
+
+
+BASE = [0.50, 0.52, 0.49, 0.51, 0.48, 0.53]
+TABLES = {
+    "null": {"full | baseline": BASE, "full | a": [b + e for b, e in zip(BASE, NOISE, strict=True)]},
+    "gain": {
+        "full | baseline": BASE,
+        "full | a": [b + 0.1 + e for b, e in zip(BASE, NOISE, strict=True)],
+        "full | b": [b + e for b, e in zip(BASE, NOISE, strict=True)],
+    },
+    "loss": {"full | baseline": BASE, "full | a": [b - 0.2 + e for b, e in zip(BASE, NOISE, strict=True)]},
+    "two policies": {
+        "head | baseline": [0.3, 0.31, 0.29],
+        "head | a": [0.4, 0.42, 0.44],
+        "full | baseline": [0.8, 0.82, 0.81],
+        "full | a": [0.7, 0.75, 0.71],
+        "full | a + b": [0.6, 0.62, 0.61],
+    },
+    "one seed": {"full | baseline": [0.5], "full | a": [0.6]},
+    "lost replicates": {"full | baseline": [0.5, "failed", 0.6], "full | a": ["diverged", 0.6, 0.7]},
+    "nothing finished": {"full | baseline": ["failed"] * 3, "full | a": ["missing"] * 3},
+    "no tricks": {"full | baseline": [0.5, 0.6, 0.7], "head | baseline": [0.2, 0.3, 0.3]},
+}
+
+
+@pytest.mark.parametrize("outcomes", TABLES.values(), ids=TABLES)
+def test_no_sentence_claims_significance(outcomes):
+    for sentence in sentences(outcomes):
+        assert "significan" not in sentence.lower()
+        assert "prove" not in sentence.lower()
+        assert "nan" not in sentence
+        assert sentence.endswith(".")
+
+
+# How many intervals leave out 0.
+
+
+def test_null_table_states_that_none_leaves_out_0():
+    sentence = said(TABLES["null"], "leaves out 0")
+    assert "Of 1 effects" in sentence
+    assert ", 0 have" in sentence
+    assert "exploratory" in sentence
+
+
+def test_effects_that_leave_out_0_are_counted_in_both_directions():
+    gain, loss = said(TABLES["gain"], "leaves out 0"), said(TABLES["loss"], "leaves out 0")
+    assert "Of 2 effects" in gain
+    assert ", 1 has" in gain
+    assert "Of 1 effects" in loss
+    assert ", 1 has" in loss
+
+
+def test_effects_expected_by_chance_are_one_in_twenty():
+    outcomes = {"full | baseline": BASE} | {
+        f"full | t{number}": [b + e * (1 + number) for b, e in zip(BASE, NOISE, strict=True)] for number in range(30)
+    }
+    sentence = said(outcomes, "leaves out 0")
+    assert "Of 30 effects" in sentence
+    assert "about 1.5 " in sentence
+
+
+def test_effects_without_an_interval_are_not_counted():
+    assert not [s for s in sentences(TABLES["one seed"]) if "leaves out 0" in s]
+    outcomes = {"full | baseline": [0.5, 0.6, "failed"], "full | a": [0.6, 0.8, 0.9], "full | b": [0.6, "failed", 0.9]}
+    assert "Of 1 effects" in said(outcomes, "leaves out 0")
+
+
+# The strongest.
+
+
+def test_largest_difference_of_each_policy_is_named_with_its_interval():
+    outcomes = TABLES["two policies"]
+    head, full = said(outcomes, "Under head"), said(outcomes, "Under full")
+    assert " a: +12.0 points" in head
+    assert "n = 3" in head
+    # −20, although b is not alone: the largest in size, whatever its sign.
+    assert " a + b: −20.0 points" in full
+    low, high = re.search(r"interval (.\d+\.\d) to (.\d+\.\d)", head).groups()
+    assert float(low.replace("−", "-")) < 12 < float(high)
+
+
+def test_difference_of_one_pair_has_no_interval():
+    sentence = said(TABLES["one seed"], "Under full")
+    assert "+10.0 points" in sentence
+    assert "interval" not in sentence
+
+
+def test_n_is_that_of_the_pairs():
+    outcomes = {"full | baseline": [0.5, 0.5, "failed", 0.5], "full | a": [0.6, 0.7, 0.8, "diverged"]}
+    sentence = said(outcomes, "Under full")
+    assert "+15.0 points" in sentence
+    assert "n = 2" in sentence
+
+
+# Policies.
+
+
+def test_policies_are_ranked_by_their_baselines():
+    sentence = said(TABLES["two policies"], "Without tricks")
+    assert sentence.index("full 81.0 ± 1.0") < sentence.index("head 30.0 ± 1.0")
+    assert "3 seeds" in sentence
+
+
+def test_policies_with_lost_replicates_say_over_how_many():
+    outcomes = {"full | baseline": [0.5, 0.6, 0.7], "head | baseline": [0.2, "failed", 0.3]}
+    assert "2 to 3 seeds" in said(outcomes, "Without tricks")
+
+
+def test_policy_of_which_nothing_finished_is_left_out():
+    outcomes = {"full | baseline": [0.5, 0.6], "head | baseline": ["failed", "failed"]}
+    assert "head" not in said(outcomes, "Without tricks")
+
+
+# Few seeds, and nothing at all.
+
+
+@pytest.mark.parametrize(("seeds", "warned"), [(1, True), (3, True), (5, True), (6, False), (12, False)])
+def test_few_seeds_are_pointed_out(seeds, warned):
+    few = [s for s in sentences(TABLES["no tricks"], seeds) if "large effects only" in s]
+    assert len(few) == warned
+    assert all(f"{seeds} seed" in s for s in few)
+
+
+def test_nothing_finished_claims_nothing():
+    assert [s for s in sentences(TABLES["nothing finished"]) if "large effects only" not in s] == []
+
+
+def test_same_numbers_give_the_same_sentences():
+    assert sentences(TABLES["gain"]) == sentences(TABLES["gain"])

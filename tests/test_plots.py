@@ -1,0 +1,287 @@
+"""Figures: they draw whatever became of a grid, show its numbers, and say what their axes are."""
+
+import io
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.effects import cells, effects
+from harness.plots import heatmap, learning_curves, pareto, pareto_front
+from tests.samples import runs_table, throughput_table
+
+SPEED = {"images_per_s": 100.0}
+
+
+def frames(outcomes, metrics=None):
+    runs = runs_table(outcomes, metrics)
+    return cells(runs), effects(runs, throughput_table({}))
+
+
+def curves_table(outcomes, epochs=3):
+    """Validation curves that rise by 0.1 an epoch from the outcome of a replicate."""
+    rows = [
+        {
+            "policy": cell.split(" | ")[0],
+            "cell": cell,
+            "seed": seed,
+            "epoch": epoch,
+            "step": 3 * epoch,
+            "train_loss": 1.0,
+            "val_top1": value + 0.1 * (epoch - 1),
+        }
+        for cell, values in outcomes.items()
+        for seed, value in enumerate(values)
+        if isinstance(value, float)
+        for epoch in range(1, epochs + 1)
+    ]
+    return pd.DataFrame(rows, columns=["policy", "cell", "seed", "epoch", "step", "train_loss", "val_top1"])
+
+
+def drawn(figure, form="png"):
+    """Draw the figure; warnings, as of a glyph that is missing or a layout that fails, are errors here."""
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig(content, format=form)
+    assert len(content.getvalue()) > 1000
+    return content.getvalue()
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+LABELS = [f"trick_number_{number}" for number in range(12)]
+GRIDS = {
+    "plain": {
+        "full | baseline": [0.50, 0.60, 0.70],
+        "full | mixup": [0.52, 0.63, 0.69],
+        "full | mixup + cosine": [0.45, 0.56, 0.62],
+        "head | baseline": [0.30, 0.20, 0.10],
+        "head | mixup": [0.31, 0.24, 0.12],
+        "head | mixup + cosine": [0.31, 0.20, 0.05],
+    },
+    "one seed": {"full | baseline": [0.5], "full | mixup": [0.6], "head | baseline": [0.4], "head | mixup": [0.2]},
+    "one policy": {"full | baseline": [0.5, 0.6], "full | mixup": [0.6, 0.8]},
+    "lost replicates": {
+        "full | baseline": [0.50, 0.60, 0.70, "failed"],
+        "full | mixup": [0.52, "diverged", 0.69, 0.7],
+        "full | cosine": ["failed"] * 4,
+        "head | baseline": ["diverged"] * 4,
+        "head | mixup": [0.1, 0.2, 0.3, 0.4],
+        "head | cosine": ["missing"] * 4,
+    },
+    "a set of one policy": {
+        "full | baseline": [0.5, 0.6],
+        "full | mixup": [0.6, 0.8],
+        "head | baseline": [0.4, 0.2],
+    },
+    "pairs alike": {"full | baseline": [0.5, 0.25], "full | mixup": [0.625, 0.375]},
+    "no tricks": {"full | baseline": [0.5, 0.6], "head | baseline": [0.4, 0.3]},
+    "nothing run": {"full | baseline": ["missing"] * 2, "full | mixup": ["missing"] * 2},
+    "12 tricks": {
+        f"{p} | {t}": [0.5, 0.61] for p in ("full", "head") for t in ("baseline", *LABELS, " + ".join(LABELS))
+    },
+    "ten policies": {f"policy{number} | {t}": [0.5, 0.61] for number in range(10) for t in ("baseline", "mixup")},
+}
+
+
+@pytest.mark.parametrize("outcomes", GRIDS.values(), ids=GRIDS)
+def test_every_figure_of_every_grid_draws(outcomes):
+    metrics = {cell: {"images_per_s": 50.0 + 7 * number} for number, cell in enumerate(outcomes)}
+    drawn(heatmap(*frames(outcomes)))
+    drawn(pareto(cells(runs_table(outcomes, metrics))))
+    drawn(pareto(cells(runs_table(outcomes))))  # nothing probed
+    drawn(learning_curves(curves_table(outcomes)))
+
+
+@pytest.mark.parametrize("form", ["png", "svg"])
+def test_same_frames_give_the_same_picture(form):
+    first, second = (drawn(heatmap(*frames(GRIDS["plain"])), form) for _ in range(2))
+    if form == "svg":  # carries the date unless the report leaves it out
+        first, second = (
+            [line for line in picture.splitlines() if b"<dc:date>" not in line] for picture in (first, second)
+        )
+        first, second = (
+            [line for line in lines if b'id="' not in line and b"#" not in line] for lines in (first, second)
+        )
+    assert first == second
+
+
+# The heatmap.
+
+
+def test_heatmap_has_the_numbers_of_the_frame():
+    table, found = frames(GRIDS["plain"])
+    axes = heatmap(table, found).axes[0]
+    shown = {(round(text.get_position()[1]), round(text.get_position()[0])): text.get_text() for text in axes.texts}
+    assert len(shown) == len(found[found["metric"] == "test_top1"]) == 4
+    for effect in found[found["metric"] == "test_top1"].to_dict("records"):
+        place = (["full", "head"].index(effect["policy"]), ["mixup", "mixup + cosine"].index(effect["trick"]))
+        for value in (effect["estimate"], effect["low"], effect["high"]):
+            assert f"{100 * value:+.1f}".replace("-", "−") in shown[place]
+
+
+def test_heatmap_says_what_it_shows():
+    axes, bar = heatmap(*frames(GRIDS["plain"])).axes
+    assert "top-1" in axes.get_title(loc="left") + axes.get_title()
+    assert "interval" in axes.get_xlabel()
+    assert "top-1" in bar.get_ylabel() + bar.get_xlabel()
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    columns = [label.get_text().replace("\n", " ") for label in axes.get_xticklabels()]
+    assert [row.split("\n")[0] for row in rows] == ["full", "head"]
+    assert "60.0" in rows[0]  # the baseline that effects are held against
+    assert "20.0" in rows[1]
+    assert columns == ["mixup", "mixup + cosine"]
+
+
+def test_heatmap_colours_are_the_effects():
+    table, found = frames(GRIDS["plain"])
+    (image,) = heatmap(table, found).axes[0].images
+    top = found[found["metric"] == "test_top1"]
+    wanted = 100 * top.pivot_table(index="policy", columns="trick", values="estimate").loc[["full", "head"]].to_numpy()
+    assert np.asarray(image.get_array()) == pytest.approx(wanted)
+    low, high = image.get_clim()
+    assert low == -high  # no effect is the middle of the scale
+    assert high >= np.abs(wanted).max()
+
+
+def test_heatmap_says_which_cells_lost_replicates():
+    axes = heatmap(*frames(GRIDS["lost replicates"])).axes[0]
+    assert sum("2 of 4" in text for text in texts(axes)) == 1
+    assert sum("no pair" in text for text in texts(axes)) == 3
+    assert "no baseline" in axes.get_yticklabels()[1].get_text()
+
+
+def test_heatmap_does_not_speak_of_lost_replicates_where_there_are_none():
+    assert not any(" of " in text for text in texts(heatmap(*frames(GRIDS["plain"])).axes[0]))
+
+
+def test_heatmap_says_what_was_not_run():
+    assert [text for text in texts(heatmap(*frames(GRIDS["a set of one policy"])).axes[0]) if "not run" in text]
+
+
+def test_heatmap_of_one_seed_has_estimates_and_no_interval():
+    shown = texts(heatmap(*frames(GRIDS["one seed"])).axes[0])
+    assert any("+10.0" in text for text in shown)
+    assert any("−20.0" in text for text in shown)
+    assert not any("[" in text or "nan" in text for text in shown)
+
+
+def test_heatmap_of_12_tricks_has_a_column_for_each():
+    axes = heatmap(*frames(GRIDS["12 tricks"])).axes[0]
+    assert len({label.get_text() for label in axes.get_xticklabels()}) == 13
+    assert len(texts(axes)) == 2 * 13
+
+
+@pytest.mark.xfail(strict=True, reason="a set of more than three tricks goes by its size alone")
+def test_sets_that_differ_have_names_that_differ():
+    outcomes = {f"full | {tricks}": [0.5, 0.6] for tricks in ("baseline", "a + b + c + d", "a + b + c + e")}
+    axes = heatmap(*frames(outcomes)).axes[0]
+    assert len({label.get_text() for label in axes.get_xticklabels()}) == 2
+
+
+# The Pareto plot.
+
+
+def cells_at(points):
+    """A frame of cells at (images per second, top-1)."""
+    return pd.DataFrame(
+        [
+            {"cell": f"full | t{i}", "policy": "full", "images_per_s": x, "test_top1_mean": y, "test_top1_sd": 0.01}
+            for i, (x, y) in enumerate(points)
+        ]
+    )
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_front_is_what_nothing_beats(seed):
+    rng = np.random.default_rng(seed)
+    n = rng.integers(1, 40)
+    # Few distinct values make ties, many make none.
+    points = rng.integers(1, rng.choice([5, 1000]), size=(n, 2)) / 1000
+    table = cells_at(points)
+
+    def beaten(i):
+        return any((points[j] >= points[i]).all() and (points[j] > points[i]).any() for j in range(n))
+
+    wanted = {tuple(points[i]) for i in range(n) if not beaten(i)}
+    front = pareto_front(table)
+    found = list(zip(front["images_per_s"], front["test_top1_mean"], strict=True))
+    assert set(found) == wanted
+    assert found == sorted(found)  # the slowest first
+
+
+def test_front_leaves_out_what_was_not_measured():
+    table = cells_at([(1.0, 0.5), (math.nan, 0.9), (5.0, math.nan), (2.0, 0.4)])
+    assert pareto_front(table)["images_per_s"].tolist() == [1.0, 2.0]
+
+
+def test_front_of_nothing_is_empty():
+    assert pareto_front(cells_at([(math.nan, math.nan)])).empty
+
+
+def test_pareto_plot_has_a_point_a_cell_and_says_what_it_shows():
+    metrics = {cell: {"images_per_s": 50.0 + 7 * number} for number, cell in enumerate(GRIDS["plain"])}
+    table = cells(runs_table(GRIDS["plain"], metrics))
+    (axes,) = pareto(table).axes
+    points = {(c.lines[0].get_xdata()[0], round(c.lines[0].get_ydata()[0], 6)) for c in axes.containers}
+    wanted = zip(table["images_per_s"], (100 * table["test_top1_mean"]).round(6), strict=True)
+    assert points == set(wanted)
+    assert "images per second" in axes.get_xlabel()
+    assert "top-1" in axes.get_ylabel()
+    assert axes.get_title(loc="left") + axes.get_title()
+
+
+def test_pareto_plot_tells_policies_and_sets_apart():
+    metrics = {cell: SPEED for cell in GRIDS["plain"]}
+    figure = pareto(cells(runs_table(GRIDS["plain"], metrics)))
+    (axes,) = figure.axes
+    marks = {(c.lines[0].get_color(), c.lines[0].get_marker()) for c in axes.containers}
+    assert len(marks) == 6
+    assert len({colour for colour, _ in marks}) == 2
+    assert len({shape for _, shape in marks}) == 3
+    labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert {"full", "head", "baseline", "mixup", "mixup + cosine"} <= set(labels)
+
+
+def test_pareto_plot_leaves_out_cells_that_did_not_finish():
+    metrics = {cell: SPEED for cell in GRIDS["lost replicates"]}
+    (axes,) = pareto(cells(runs_table(GRIDS["lost replicates"], metrics))).axes
+    assert len(axes.containers) == 3
+
+
+# Learning curves.
+
+
+def test_curves_are_means_over_seeds_in_a_panel_a_policy():
+    panels = learning_curves(curves_table(GRIDS["plain"])).axes
+    assert [panel.get_title() + panel.get_title(loc="left") for panel in panels] == ["full", "head"]
+    for panel, (cell, mean) in zip(panels, (("full", 60.0), ("head", 20.0)), strict=True):
+        assert len(panel.lines) == 3, cell
+        assert panel.lines[0].get_xdata().tolist() == [1, 2, 3]
+        assert panel.lines[0].get_ydata().tolist() == pytest.approx([mean, mean + 10, mean + 20])
+
+
+def test_curves_have_the_range_over_seeds():
+    panel = learning_curves(curves_table({"full | baseline": [0.5, 0.6, 0.9]})).axes[0]
+    (band,) = panel.collections
+    at_first = band.get_paths()[0].vertices[band.get_paths()[0].vertices[:, 0] == 1][:, 1]
+    assert (at_first.min(), at_first.max()) == (pytest.approx(50), pytest.approx(90))
+
+
+def test_curves_say_what_they_show():
+    figure = learning_curves(curves_table(GRIDS["plain"]))
+    assert all(panel.get_xlabel() == "epoch" for panel in figure.axes)
+    assert "validation top-1" in figure.axes[0].get_ylabel()
+    assert figure.get_suptitle()
+    labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert sorted(labels) == ["baseline", "mixup", "mixup + cosine"]
+
+
+def test_curves_of_12_tricks_are_told_apart():
+    (panel, _) = learning_curves(curves_table(GRIDS["12 tricks"])).axes
+    assert len({(line.get_color(), line.get_linestyle()) for line in panel.lines}) == 14

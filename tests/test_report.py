@@ -1,0 +1,135 @@
+"""The report's files: complete, self-contained, the same bytes from the same runs."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.errors import HarnessError
+from harness.report import check_writable, write_report
+from harness.results import METRICS, Grid
+
+PLAN = {
+    "name": "study",
+    "about": "Is <b>this</b> escaped?",
+    "policies": {"full": "Everything learns.", "head": "Only the classifier learns."},
+    "tricks": {"warmup": {"trick": "warmup", "epochs": 1.0}},
+    "seeds": [0, 1],
+    "cells": [],
+    "judgements": [
+        {
+            "cell": "full | mixup",
+            "policy": "full",
+            "tricks": ["mixup"],
+            "verdict": "invalid",
+            "reason": "no room for it",
+        }
+    ],
+    "settings": {"model": "m", "decay": {"factor": 0.1}, "shift": ["invert"]},
+}
+
+
+def grid(**changes: object) -> Grid:
+    """Two policies × (baseline, warmup) × two seeds; the last replicate diverged."""
+    rows = []
+    for policy, level in (("full", 0.9), ("head", 0.5)):
+        for warmup in (False, True):
+            for seed in (0, 1):
+                top1 = level + 0.02 * warmup + 0.01 * seed * (1 + warmup)
+                rows.append(
+                    {
+                        "policy": policy,
+                        "warmup": warmup,
+                        "seed": seed,
+                        "cell": f"{policy} | {'warmup' if warmup else 'baseline'}",
+                        "status": "finished",
+                        "reason": "",
+                        **dict.fromkeys(METRICS, 1.0),
+                        "test_top1": top1,
+                        "images_per_s": 100.0,
+                        "run_id": f"r{len(rows)}",
+                        "trained_by": "",
+                    }
+                )
+    rows[-1] |= {"status": "diverged", "reason": "training loss is nan in epoch 1 of 2", "test_top1": float("nan")}
+    runs = pd.DataFrame(rows)
+    curves = pd.concat(
+        pd.DataFrame(
+            {"policy": r["policy"], "cell": r["cell"], "seed": r["seed"], "epoch": [1, 2], "val_top1": [0.1, 0.2]}
+        )
+        for r in rows
+    )
+    rounds = [(cell, number, 100.0 + number) for cell in runs["cell"].unique() for number in range(3)]
+    given = {
+        "plan": PLAN,
+        "runs": runs,
+        "curves": curves,
+        "throughput": pd.DataFrame(rounds, columns=["cell", "round", "images_per_s"]),
+        "software": {"torch": ["1"], "device": ["a <CPU>"]},
+        "experiment_id": "1",
+        "run_id": "r",
+    }
+    return Grid(**(given | changes))  # type: ignore[arg-type]
+
+
+def test_every_file_is_there_and_the_same_twice(tmp_path: Path) -> None:
+    write_report(grid(), tmp_path / "a", {}, "harness run x.yaml")
+    write_report(grid(), tmp_path / "b", {}, "harness run x.yaml")
+    first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in "ab")
+    assert first == second
+    figures = {f"{name}.{form}" for name in ("heatmap", "pareto", "curves") for form in ("png", "svg")}
+    assert set(first) == {"runs.csv", "cells.csv", "effects.csv", "report.md", "report.html", *figures}
+
+
+def test_tables_are_what_a_reader_can_count_on(tmp_path: Path) -> None:
+    write_report(grid(), tmp_path, {}, "")
+    runs, cells, effects = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("runs", "cells", "effects"))
+    assert list(runs.columns) == ["policy", "warmup", "seed", "cell", "status", "reason", *METRICS]
+    assert runs["warmup"].dtype == bool
+    assert {"cell", "n", "failed", "diverged", "missing", "test_top1_mean", "test_top1_sd"} <= set(cells.columns)
+    expected = ["kind", "policy", "trick", "metric", "n", "estimate", "low", "high", "interval"]
+    assert list(effects.columns) == expected
+    full = effects.query("policy == 'full' and metric == 'test_top1'").iloc[0]
+    assert full["estimate"] == pytest.approx(0.025)
+    assert full["n"] == 2
+
+
+def test_failed_and_skipped_are_shown_with_their_reasons(tmp_path: Path) -> None:
+    write_report(grid(), tmp_path, {}, "")
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / name).read_text()
+        assert "training loss is nan in epoch 1 of 2" in text
+        assert "no room for it" in text
+        assert "1 diverged" in text
+        assert "1 of 2" in text
+        assert "significant" not in text
+
+
+def test_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
+    write_report(grid(), tmp_path, {"Leaderboard": "http://127.0.0.1:5000/#/x?a=1&b=2"}, "harness run 'a b.yaml'")
+    page = (tmp_path / "report.html").read_text()
+    assert len(re.findall(r'<img src="data:image/svg\+xml;base64,', page)) == 3
+    assert not re.findall(r'(?:src|href)="(?!data:|http://127\.0\.0\.1:5000/)', page)
+    assert "<b>this</b>" not in page
+    assert "a <CPU>" not in page
+    assert "<script" not in page
+
+
+def test_a_grid_of_which_nothing_finished_still_reports(tmp_path: Path) -> None:
+    runs = grid().runs.assign(status="missing", reason="not run yet", **dict.fromkeys(METRICS, float("nan")))
+    empty = {"curves": grid().curves.iloc[:0], "throughput": grid().throughput.iloc[:0], "runs": runs}
+    write_report(grid(**empty), tmp_path, {}, "")
+    assert "8 missing" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "heatmap.png").stat().st_size > 0
+
+
+def test_writable_check_leaves_nothing(tmp_path: Path) -> None:
+    check_writable(tmp_path / "results" / "study")
+    assert not list(tmp_path.iterdir())
+
+
+def test_writable_check_names_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("")
+    with pytest.raises(HarnessError, match="results"):
+        check_writable(tmp_path / "results" / "study")

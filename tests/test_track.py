@@ -1,0 +1,128 @@
+"""The store: what it keeps, page by page, and what it never shows."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.track import GridLog, Store, tracking_uri, without_secrets
+from harness.workspace import Workspace
+
+DATA = ("digits", "digits")
+
+
+@pytest.fixture
+def log(stored: Workspace) -> GridLog:
+    return GridLog(Store(stored), "tiny", "grid", {"harness.version": "0"})
+
+
+def test_default_store_is_the_workspaces_own_by_absolute_path(workspace: Workspace) -> None:
+    assert tracking_uri(workspace) == f"sqlite:///{workspace.root.resolve()}/mlflow.db"
+
+
+def test_environment_chooses_the_store(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:1")
+    assert tracking_uri(workspace) == "http://host:1"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://user:pw@host:5432/db", "postgresql://host:5432/db"),
+        ("http://user:p%40w@host", "http://host"),
+        ("sqlite:////a/mlflow.db", "sqlite:////a/mlflow.db"),
+    ],
+)
+def test_no_password_is_printed(uri: str, shown: str) -> None:
+    assert without_secrets(uri) == shown
+
+
+def test_a_database_that_is_none_is_one_message(workspace: Workspace) -> None:
+    workspace.database.write_text("no database at all, but long enough to be taken for one" * 50)
+    with pytest.raises(HarnessError, match=r"mlflow\.db"):
+        Store(workspace)
+
+
+def test_artifacts_lie_beside_the_database(log: GridLog, stored: Workspace) -> None:
+    log.artifacts(log.run_id, {"a.txt": b"text"})
+    assert [path.name for path in stored.artifacts.rglob("*.txt")] == ["a.txt"]
+    assert Store(stored).read_artifact(log.parent, "a.txt") == b"text"
+    assert Store(stored).read_artifact(log.parent, "missing.txt") is None
+
+
+def test_opening_a_grid_twice_finds_it_again(log: GridLog, stored: Workspace) -> None:
+    again = GridLog(Store(stored), "tiny", "grid", {})
+    other = GridLog(Store(stored), "tiny", "other", {})
+    assert again.run_id == log.run_id != other.run_id
+
+
+def test_the_same_point_twice_changes_nothing(log: GridLog, stored: Workspace) -> None:
+    run_id = log.begin("run", {"seed": "0"}, {}, DATA)
+    for _ in range(2):
+        log.metrics(run_id, {"val_top1": 0.5}, timestamp=1, step=1)
+    log.end(run_id, "FINISHED", {})
+    assert len(Store(stored).client.get_metric_history(run_id, "val_top1")) == 1
+
+
+def test_closing_ends_what_is_open(log: GridLog, stored: Workspace) -> None:
+    run_id = log.begin("run", {}, {}, None)
+    log.metrics(run_id, {"val_top1": 0.5}, timestamp=1)
+    log.close("KILLED")
+    run = Store(stored).client.get_run(run_id)
+    assert run.info.status == "KILLED"
+    assert run.data.metrics == {"val_top1": 0.5}
+
+
+def test_more_metrics_than_one_call_takes(log: GridLog, stored: Workspace) -> None:
+    run_id = log.begin("run", {}, {}, None)
+    for step in range(2500):
+        log.metrics(run_id, {"val_top1": step / 2500}, timestamp=step, step=step)
+    log.end(run_id, "FINISHED", {})
+    assert len(Store(stored).client.get_metric_history(run_id, "val_top1")) == 2500
+
+
+def test_search_goes_beyond_one_page(log: GridLog, stored: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.track._PAGE", 2)
+    ids = {log.begin(f"run {i}", {}, {}, None) for i in range(5)}
+    assert {run.info.run_id for run in Store(stored).children(log.parent)} == ids
+
+
+def test_trained_wants_the_same_versions_and_a_finished_run(log: GridLog, stored: Workspace) -> None:
+    store = Store(stored)
+    tags = {"harness.kind": "replicate", "harness.digest": "d", "harness.torch": "1"}
+    run_id = log.begin("run", {}, tags, None)
+    assert store.trained("d", {"harness.torch": "1"}) is None
+    log.end(run_id, "FINISHED", {})
+    found = store.trained("d", {"harness.torch": "1"})
+    assert found is not None
+    assert found.info.run_id == run_id
+    assert store.trained("d", {"harness.torch": "2"}) is None
+    assert store.trained("e", {"harness.torch": "1"}) is None
+
+
+def test_views_are_saved_once_and_found_by_the_ui(log: GridLog, stored: Workspace) -> None:
+    from harness.ui import grid_links
+
+    for _ in range(2):
+        log.save_views(["warmup"])
+    tags = Store(stored).client.get_experiment(log.experiment_id).tags
+    assert len([key for key in tags if key.startswith("mlflow.sharedViewState.")]) == 2
+    links = grid_links(tags, log.experiment_id, log.run_id, "http://x")
+    assert set(links) == {"Leaderboard", "Charts by cell"}
+    assert all(link.startswith(f"http://x/#/experiments/{log.experiment_id}/") for link in links.values())
+
+
+def test_a_store_in_a_folder_with_odd_characters(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "a b ü")
+    place.root.mkdir()
+    log = GridLog(Store(place), "tiny", "grid", {})
+    log.artifacts(log.run_id, {"x.txt": b"1"})
+    assert Store(place).read_artifact(log.parent, "x.txt") == b"1"
+
+
+def test_nan_never_reaches_the_store(log: GridLog, stored: Workspace) -> None:
+    run_id = log.begin("run", {}, {}, None)
+    log.metrics(run_id, {"train_loss": math.nan, "val_top1": 0.5}, timestamp=1)
+    log.end(run_id, "FINISHED", {})
+    assert set(Store(stored).client.get_run(run_id).data.metrics) == {"val_top1"}
