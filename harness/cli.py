@@ -1,7 +1,7 @@
 """The commands: parse, call, print, set the exit status. Imports on demand, so that help answers at once.
 
-Exit status: 0 done; 1 some replicates failed, the rest is finished and reported; 2 bad spec or usage; 130 stopped by
-Ctrl-C.
+Exit status: 0 done; 1 some replicates failed, the rest is finished and reported; 2 bad spec or usage; 70 an error of
+the harness itself; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import argparse
 import json
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness import __version__
 from harness.errors import HarnessError
 
-DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, SOME_FAILED, BAD_INPUT, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe has had enough
         return DONE
+    except Exception:  # ours to mend, and not to be taken for a replicate that failed
+        traceback.print_exc()
+        return CRASHED
 
 
 def _interrupt(*_: object) -> None:
@@ -126,6 +130,7 @@ def _run(options: argparse.Namespace) -> int:
     from harness.session import Session
 
     again = getattr(options, "failed", False)
+    print(f"planning {options.spec}", file=sys.stderr)  # the imports alone take seconds
     with Session.open(options.spec, options.set, options.jobs, options.device, options.inline) as session:
         with show.progress() as progress:
             for update in session.run(again):

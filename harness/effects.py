@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.stats import LEVEL, paired_t
+from harness.wording import trick_set
 
 COSTS = ("images_per_s", "train_s", "peak_memory_bytes", "trainable_params")
 OVER_SEEDS = f"{LEVEL:.0%} paired t over seeds"
@@ -54,24 +55,27 @@ def tricks_of(runs: pd.DataFrame) -> list[str]:
 
 
 def effects(runs: pd.DataFrame, throughput: pd.DataFrame) -> pd.DataFrame:
-    """Return one row an effect against the policy's baseline: `one_in` for one trick, `combined` for several.
+    """Return one row an effect and metric.
 
-    Top-1: paired by seed over the seeds that both sides finished; throughput: log-ratio paired by probe round
-    (positive is faster); memory and parameters: exact. `estimate`, `low` and `high` are NaN where nothing can be
-    paired.
+    Kinds: `one_in`, a trick alone, and `combined`, several, against the same policy without tricks; `policy`, a policy
+    without tricks against the first policy without tricks. Top-1 is paired by seed over the seeds that both sides
+    finished; throughput is a log-ratio paired by probe round (positive is faster); memory and parameters are exact.
+    `estimate`, `low` and `high` are NaN where nothing can be paired.
     """
     tricks = tricks_of(runs)
+    sets = runs.drop_duplicates("cell").to_dict("records")
+    baselines = {row["policy"]: row["cell"] for row in sets if not any(row[trick] for trick in tricks)}
     rows: list[dict[str, Any]] = []
-    for policy, group in runs.groupby("policy", sort=False):
-        sets = group.drop_duplicates("cell")
-        baseline = sets.loc[~sets[tricks].any(axis=1), "cell"] if tricks else sets["cell"]
-        if baseline.empty:
+    for row in sets:
+        policy, active = row["policy"], [trick for trick in tricks if row[trick]]
+        if active and policy in baselines:
+            kind, base = "one_in" if len(active) == 1 else "combined", baselines[policy]
+        elif not active and row["cell"] != next(iter(baselines.values())):
+            kind, base = "policy", next(iter(baselines.values()))
+        else:
             continue
-        for row in sets[sets["cell"] != baseline.iloc[0]].to_dict("records"):
-            active = [trick for trick in tricks if row[trick]]
-            kind = {"kind": "one_in" if len(active) == 1 else "combined", "policy": policy, "trick": " + ".join(active)}
-            pair = (baseline.iloc[0], row["cell"])
-            rows += [{**kind, **found} for found in _compare(group, throughput, *pair)]
+        names = {"kind": kind, "policy": policy, "trick": trick_set(row["cell"]) if active else ""}
+        rows += [{**names, **found} for found in _compare(runs, throughput, base, row["cell"])]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

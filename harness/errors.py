@@ -8,6 +8,10 @@ class HarnessError(Exception):
     """Something the user can mend; the message names the place, the value and the legal values."""
 
 
+class PlacedError(HarnessError):
+    """A HarnessError whose message says already where in a spec its cause was written."""
+
+
 def unknown(what: str, value: str, legal: Iterable[str]) -> str:
     """Say that `value` is no `what`, which values are legal, and which one may have been meant."""
     names = list(legal)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
-from harness.wording import mean_sd, points, points_between, short
+from harness.wording import mean_sd, points, points_between
 
 
 def findings(cells: pd.DataFrame, effects: pd.DataFrame, seeds: int) -> list[str]:
     """Return the findings of a grid as sentences, each with its n and interval. None claims more than n can carry."""
     top = effects[(effects["metric"] == "test_top1") & effects["estimate"].notna()]
-    sentences = [*_policies(cells), *_strongest(top), *_chance(top)]
+    sentences = [*_policies(cells, top), *_strongest(top[top["kind"] != "policy"]), *_chance(top)]
     if seeds < 6:
         sentences.append(
             f"With {seeds} seed{'s' if seeds > 1 else ''} this grid can show large effects only: take what it shows "
@@ -19,27 +22,52 @@ def findings(cells: pd.DataFrame, effects: pd.DataFrame, seeds: int) -> list[str
     return sentences
 
 
-def _policies(cells: pd.DataFrame) -> list[str]:
-    baselines = cells[cells["cell"].str.endswith("| baseline")].dropna(subset=["test_top1_mean"])
-    if baselines.empty:
+def coverage(plan: Mapping[str, Any]) -> str:
+    """Return what the intervals of top-1 cover and what they do not, as the plan has it."""
+    settings = plan["settings"]
+    varied = ["the draw of the training images"] if settings.get("train images drawn by seed") else []
+    varied += [
+        "the initial head" if settings.get("weights") != "random" else "the initial weights",
+        "the order of the data",
+    ]
+    fixed = ["other test images", *(["another pretrained network"] if settings.get("weights") != "random" else [])]
+    return (
+        f"The intervals cover what differs between seeds: {_list(varied, 'and')}. "
+        f"They do not cover {_list(fixed, 'or')}: all seeds share one."
+    )
+
+
+def _list(words: list[str], last: str) -> str:
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _policies(cells: pd.DataFrame, top: pd.DataFrame) -> list[str]:
+    baselines = cells[cells["cell"].str.endswith("| baseline")].dropna(subset=["test_top1_mean"]).to_dict("records")
+    if not baselines:
         return []
-    ranked = baselines.sort_values("test_top1_mean", ascending=False).to_dict("records")
-    listed = ", ".join(f"{row['policy']} {mean_sd(row['test_top1_mean'], row['test_top1_sd'])} %" for row in ranked)
-    n = sorted({row["n"] for row in ranked})
+    listed = ", ".join(f"{row['policy']} {mean_sd(row['test_top1_mean'], row['test_top1_sd'])} %" for row in baselines)
+    n = sorted({row["n"] for row in baselines})
     over = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
-    return [f"Without tricks, test top-1 by policy (mean ± sd over {over} seeds): {listed}."]
+    sentences = [f"Without tricks, test top-1 by policy (mean ± sd over {over} seeds): {listed}."]
+    against = [f"{row['policy']} {_effect(row)}" for row in top[top["kind"] == "policy"].to_dict("records")]
+    if against:
+        sentences.append(f"Against {baselines[0]['policy']}, paired by seed: {'; '.join(against)}.")
+    return sentences
 
 
 def _strongest(top: pd.DataFrame) -> list[str]:
     sentences = []
     for policy, group in top.groupby("policy", sort=False):
         best = group.sort_values("estimate", key=abs).iloc[-1].to_dict()
-        named = f"Under {policy}, the largest measured difference is {short(best['trick'])}"
-        sentence = f"{named}: {points(best['estimate'])} points"
-        if pd.notna(best["low"]):
-            sentence += f" (95 % interval {points_between(best['low'], best['high'])}, n = {best['n']})"
-        sentences.append(sentence + ".")
+        sentences.append(f"Under {policy}, the largest measured difference is {best['trick']}: {_effect(best)}.")
     return sentences
+
+
+def _effect(row: Mapping[Any, Any]) -> str:
+    text = f"{points(row['estimate'])} points"
+    if pd.isna(row["low"]):
+        return text
+    return f"{text} (95 % interval {points_between(row['low'], row['high'])}, n = {row['n']})"
 
 
 def _chance(top: pd.DataFrame) -> list[str]:

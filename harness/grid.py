@@ -9,14 +9,17 @@ from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import TYPE_CHECKING, Literal
 
+from harness.artifacts import PLAN, THROUGHPUT
 from harness.execute import Executor
 from harness.execute.job import Job
-from harness.ledger import PLAN, THROUGHPUT, Ledger, versions
+from harness.ledger import Ledger
 from harness.models import weights
 from harness.plan import Plan, Replicate
 from harness.records import Epoch, Failed, Finished, Probed, Started
+from harness.results import current_runs
 from harness.summary import describe_data, summarise
 from harness.training import Training
+from harness.versions import versions
 from harness.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -58,8 +61,9 @@ class GridRun:
     ) -> None:
         self._plan, self._store, self._log, self._executor = plan, store, log, executor
         self._device, self._place = device, place
-        self._ledger = Ledger(plan, log)
+        self._ledger = Ledger(plan, log, device)
         self._best: dict[str, list[float]] = defaultdict(list)
+        self._failed_before = False
         self.outcome = Outcome()
 
     def run(self, again: bool = False) -> Iterator[Update]:
@@ -70,14 +74,16 @@ class GridRun:
         todo = self._left(again)
         self.outcome.settled = len(self._plan.replicates) - len(todo)
         if not todo:
+            self._log.settle(self._status())
             return
         self._log.resume()
         status = "KILLED"
         try:
             self._log.artifacts(self._log.run_id, {PLAN: json.dumps(summarise(self._plan), indent=1).encode()})
             shared, trainings = self._divide(todo)
-            failure = (yield from self._prerequisites()) if trainings else None
-            if failure is None:
+            known = self._ledger.recall_speed(self._store.read_artifact(self._log.parent, THROUGHPUT))
+            failure = None if known and not trainings else (yield from self._prerequisites())
+            if not known and failure is None:
                 yield from self._probe()
             for replicate, run in shared:
                 self._share(replicate, run)
@@ -85,19 +91,24 @@ class GridRun:
                 yield from self._train(trainings, done=len(shared), total=len(todo))
             else:
                 self._fail_all(trainings, failure)
-            status = "FAILED" if self.outcome.failures else "FINISHED"
+            status = self._status()
         finally:
             self._log.close(status)
 
+    def _status(self) -> str:
+        """Return the status of a grid of which nothing is left to do."""
+        return "FAILED" if self.outcome.failures or self._failed_before else "FINISHED"
+
     def _left(self, again: bool) -> list[Replicate]:
         """Return what no run of this grid has settled, seed by seed, so that a grid cut short is balanced."""
-        settled = set()
-        for run in self._log.children:
-            tags, params = run.data.tags, run.data.params
-            same = all(tags.get(key) == value for key, value in versions().items())
-            if same and run.info.status in (("FINISHED",) if again else ("FINISHED", "FAILED")):
-                settled.add((params.get("cell"), params.get("seed"), tags.get("harness.digest")))
-        left = [r for r in self._plan.replicates if (r.cell.name, str(r.seed), r.training.digest) not in settled]
+        wanted = {(r.cell.name, str(r.seed)): r.training.digest for r in self._plan.replicates}
+        current = current_runs(self._log.children, wanted, versions())
+        kept = {run.info.run_id for run in current.values()}
+        self._log.supersede(run for run in self._log.children if run.info.run_id not in kept)
+        ends = ("FINISHED",) if again else ("FINISHED", "FAILED")
+        settled = {key: run.info.status for key, run in current.items() if run.info.status in ends}
+        self._failed_before = "FAILED" in settled.values()
+        left = [r for r in self._plan.replicates if (r.cell.name, str(r.seed)) not in settled]
         return sorted(left, key=lambda r: self._plan.study.spec.seeds.index(r.seed))
 
     def _divide(self, todo: Sequence[Replicate]) -> Divided:
@@ -145,9 +156,7 @@ class GridRun:
             self._failed(replicate, reason)
 
     def _probe(self) -> Iterator[Update]:
-        """Measure the speed of every cell with nothing else running, unless this host has done so for this grid."""
-        if self._ledger.recall_speed(self._store.read_artifact(self._log.parent, THROUGHPUT)):
-            return
+        """Measure the speed of every cell with nothing else running."""
         probe = self._plan.study.spec.throughput
         first = {r.program: r.training for r in reversed(self._plan.replicates)}
         total = probe.rounds * len(first)

@@ -11,27 +11,21 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 import torchvision
 
-from harness import NUMERICS, __version__
+from harness import __version__
+from harness.artifacts import CURVES, PREDICTIONS, THROUGHPUT, TRACEBACK
 from harness.plan import Plan, Replicate
 from harness.records import Epoch, Failed, Finished, Probed
 from harness.summary import describe_data
 from harness.training import Training
+from harness.versions import version_mark, versions
+from harness.views import CURRENT
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from harness.track import GridLog
-
-CURVES, PREDICTIONS, THROUGHPUT, PLAN = "curves.csv", "test_predictions.npz", "throughput.csv", "plan.json"
-"""Names of the artifacts."""
-
-
-def versions() -> dict[str, str]:
-    """Return the tags that must be equal for a finished training to serve again."""
-    return {"harness.numerics": str(NUMERICS), "harness.torch": torch.__version__}
 
 
 def environment(commit: str | None) -> dict[str, str]:
@@ -50,8 +44,10 @@ def environment(commit: str | None) -> dict[str, str]:
 class Ledger:
     """Keeps the runs of one grid in step with the records that come in."""
 
-    def __init__(self, plan: Plan, log: GridLog) -> None:
+    def __init__(self, plan: Plan, log: GridLog, device: str) -> None:
         self._plan, self._log = plan, log
+        self._where = (platform.node(), device, version_mark())
+        """What a figure of speed holds for: host, device and versions."""
         self._runs: dict[str, str] = {}
         self._epochs: dict[str, list[Epoch]] = defaultdict(list)
         self._speed: dict[str, list[Probed]] = defaultdict(list)
@@ -66,11 +62,17 @@ class Ledger:
 
     def begin_prerequisite(self, training: Training, device: str) -> None:
         """Begin the run of a training that others need."""
-        params = {"model": training.model.name, "data": describe_data(training.data), "seed": str(training.seed)}
+        params = {
+            "model": training.model.name,
+            "data": describe_data(training.located_data),
+            "seed": str(training.seed),
+        }
         self._begin(training, "pretraining", params, "prerequisite", device)
 
     def _begin(self, training: Training, name: str, params: Mapping[str, str], kind: str, device: str) -> None:
         tags = {"harness.kind": kind, "harness.digest": training.digest, "harness.device": device}
+        if kind == "replicate":
+            tags[CURRENT] = "true"
         self._runs[training.digest] = self._log.begin(name, params, tags, _data_of(training))
 
     def epoch(self, record: Epoch) -> None:
@@ -114,7 +116,7 @@ class Ledger:
         if record.kind == "freeze_violation":
             self._log.metrics(run_id, {"frozen_unchanged": 0.0}, record.timestamp)
         if record.traceback:
-            self._log.artifacts(run_id, {"traceback.txt": record.traceback.encode()})
+            self._log.artifacts(run_id, {TRACEBACK: record.traceback.encode()})
         status = "KILLED" if record.kind == "killed" else "FAILED"
         self._log.end(run_id, status, {"harness.failure": record.kind, "harness.reason": record.reason})
         return run_id
@@ -124,6 +126,7 @@ class Ledger:
         copied = ("device", "failure", "reason", "weights_sha256", "duplicates_dropped", "images")
         tags = {
             "harness.kind": "shared",
+            CURRENT: "true",
             "harness.digest": replicate.training.digest,
             "trained_by": str(trained.info.run_id),
             **{key: value for key, value in trained.data.tags.items() if key.removeprefix("harness.") in copied},
@@ -138,25 +141,29 @@ class Ledger:
         self._speed[record.digest].append(record)
 
     def recall_speed(self, table: bytes | None) -> bool:
-        """Take the probe that this host made before, if `table` has it for every cell; returns whether it does."""
+        """Take the probe made before on this host and device by these versions, if `table` has it for every cell."""
         rows = list(csv.DictReader(io.StringIO((table or b"").decode())))
-        here = [row for row in rows if row["host"] == platform.node()]
+        here = [row for row in rows if (row["host"], row["device"], row["versions"]) == self._where]
         wanted = {(cell.name, program) for cell, program in self._plan.programs.items()}
         if not wanted <= {(row["cell"], row["program"]) for row in here}:
             return False
-        for row in here:
-            rate, memory = float(row["images_per_s"]), int(row["peak_memory_bytes"])
-            self.probed(Probed(row["program"], 0, int(row["round"]), rate, memory))
+        for program, number, rate, memory in dict.fromkeys(
+            (row["program"], row["round"], row["images_per_s"], row["peak_memory_bytes"])
+            for row in here
+            if row["round"]
+        ):
+            self.probed(Probed(program, 0, int(number), float(rate), int(memory)))
         return True
 
     def save_speed(self) -> None:
-        """Keep the rounds of the probe with the grid."""
-        rows = [
-            (cell.name, program, platform.node(), r.round, r.images_per_s, r.peak_memory_bytes)
-            for cell, program in self._plan.programs.items()
-            for r in self._speed[program]
-        ]
-        columns = ("cell", "program", "host", "round", "images_per_s", "peak_memory_bytes")
+        """Keep the rounds of the probe with the grid; a cell that could not be probed has a row without numbers."""
+        rows: list[tuple[object, ...]] = []
+        for cell, program in self._plan.programs.items():
+            cell_rows: list[tuple[object, ...]] = [
+                (r.round, r.images_per_s, r.peak_memory_bytes) for r in self._speed[program]
+            ]
+            rows += [(cell.name, program, *self._where, *figures) for figures in cell_rows or [("", "", "")]]
+        columns = ("cell", "program", "host", "device", "versions", "round", "images_per_s", "peak_memory_bytes")
         self._log.artifacts(self._log.run_id, {THROUGHPUT: _csv(columns, rows)})
 
     def _speed_of(self, program: str, images: int) -> dict[str, float]:
@@ -176,7 +183,7 @@ class Ledger:
             **{label: str(label in replicate.cell.tricks) for label in self._plan.study.tricks},
             "seed": str(replicate.seed),
             "model": replicate.training.model.name,
-            "data": describe_data(replicate.training.data),
+            "data": describe_data(replicate.training.located_data),
             "epochs": str(train.epochs),
             "batch_size": str(train.batch_size),
             "lr": str(train.lr),
@@ -185,7 +192,7 @@ class Ledger:
 
 
 def _data_of(training: Training) -> tuple[str, str]:
-    return describe_data(training.data), training.data_content
+    return describe_data(training.located_data), training.data_content
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:

@@ -22,6 +22,7 @@ _SAMPLE = 200
 _SHOWN = 12
 _SIZES = (64, 128, 224)
 """Sides that torchvision's networks take; below 64 pixels nothing is left after five halvings."""
+_TEST_SHARE = 0.2
 _FIRST_LOOK = 2000
 """Training images of a first grid at most."""
 _NAMES = {TRAIN: "train", VAL: "val", TEST: "test", OPEN: "to be split"}
@@ -70,7 +71,7 @@ def _twins(root: Path, entries: Iterable[Entry]) -> list[list[Entry]]:
     """Return the groups of files with the same bytes; only files of one size are read."""
     by_size: dict[int, list[Entry]] = {}
     for entry in entries:
-        by_size.setdefault(entry.size, []).append(entry)
+        by_size.setdefault((root / entry.path).stat().st_size, []).append(entry)
     by_bytes: dict[bytes, list[Entry]] = {}
     for group in by_size.values():
         for entry in group if len(group) > 1 else ():
@@ -94,15 +95,20 @@ def first_spec(found: Found, name: str, root: str, file: str) -> str:
     )
     size = next((size for size in _SIZES if found.side <= size), _SIZES[-1])
     first = max(_FIRST_LOOK // len(found.counts), 2)
-    images = min(first, int(found.smallest_train * 0.6)) * len(found.counts)
+    given = any("test" in counts for counts in found.counts.values())
+    room = found.smallest_train if given else found.smallest_train - round(_TEST_SHARE * found.smallest_train)
+    limited = room >= first + first // 2
+    images = (first if limited else int(room * 0.8)) * len(found.counts)
     batch = next((batch for batch in (64, 32, 16, 8, 4) if images >= 4 * batch), 2)
     return environment.get_template("init.yaml.j2").render(
         name=name,
         file=file,
         root=root,
         found=found,
-        given=any("test" in counts for counts in found.counts.values()),
+        given=given,
+        test_share=_TEST_SHARE,
         first=first,
+        limited=limited,
         size=size,
         batch=batch,
         lines=_count_lines(found),
@@ -123,7 +129,7 @@ def _count_lines(found: Found) -> list[str]:
 def write_spec(folder: Path, out: Path | None) -> str:
     """Write a first spec for the images in `folder` and return what to tell the user; raises HarnessError."""
     found = inspect(folder)
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-.") or "study"
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-._") or "study"
     path = out or Path(f"{name}.yaml")
     root = os.path.relpath(folder.resolve(), path.resolve().parent)
     try:

@@ -17,13 +17,15 @@ from harness.models.build import layout_of
 from harness.models.layout import Layout
 from harness.models.zoo import MODELS
 from harness.recipe import Conflict, Recipe
-from harness.schedule import phase_steps
+from harness.schedule import lr_factors, phase_steps
 from harness.spec import Data, Spec, Train
 from harness.specfile import Study
 from harness.training import Origin, Training
 from harness.tricks import compose
+from harness.versions import version_mark
 from harness.workspace import Workspace
 
+_NAMED = 3
 Verdict = Literal["valid", "noop", "invalid"]
 
 
@@ -33,11 +35,20 @@ class Cell:
 
     policy: str
     tricks: TrickSet
+    all_of: int
+    """How many tricks the study has."""
+
+    @property
+    def trick_set(self) -> str:
+        """The name of the trick set; the set of all goes by its size where it would be long."""
+        if len(self.tricks) == self.all_of > _NAMED:
+            return f"all {self.all_of} together"
+        return " + ".join(self.tricks) or "baseline"
 
     @property
     def name(self) -> str:
         """The name people read, without the seed."""
-        return f"{self.policy} | {' + '.join(self.tricks) or 'baseline'}"
+        return f"{self.policy} | {self.trick_set}"
 
 
 @dataclass(frozen=True)
@@ -104,26 +115,29 @@ class Plan:
 def make_plan(study: Study, workspace: Workspace) -> Plan:
     """Expand a study; raises HarnessError where it cannot mean anything."""
     spec = study.spec
-    found = _survey(spec.data, spec.train)
+    found = _survey(study, spec.data, spec.train)
     layout = layout_of(spec.model.name, len(found.classes))
-    prerequisites, source, origin = _pretrained(spec, workspace)
+    with study.placing("weights"):
+        prerequisites, source, origin = _pretrained(study, found, workspace)
     judgements: list[Judgement] = []
     replicates: list[Replicate] = []
     programs: dict[str, Cell] = {}
-    invalid = _impossible(study)
-    labels = [label for label in study.tricks if label not in invalid]
     for name in spec.policies:
         policy = spec.policy(name)
-        judgements += [Judgement(Cell(name, (label,)), "invalid", why) for label, why in invalid.items()]
+        with study.placing("policies", name):
+            invalid = _invalid_tricks(study, policy, layout, found)
+        labels = [label for label in study.tricks if label not in invalid]
+        judgements += [
+            Judgement(Cell(name, (label,), len(study.tricks)), "invalid", why) for label, why in invalid.items()
+        ]
         for tricks in trick_sets(spec, labels):
-            cell = Cell(name, tricks)
+            cell = Cell(name, tricks, len(study.tricks))
             try:
                 recipe = compose({label: study.tricks[label] for label in tricks})
             except Conflict as conflict:
                 judgements.append(Judgement(cell, "invalid", str(conflict)))
                 continue
-            training = _training(spec, policy, name, recipe, layout, origin, found)
-            _check_steps(training, found.train_size // spec.train.batch_size, name)
+            training = _training(spec, policy, recipe, layout, origin, found)
             twin = programs.setdefault(training.digest, cell)
             judgements.append(
                 Judgement(cell, "valid")
@@ -140,34 +154,40 @@ def _reasons(judgements: list[Judgement]) -> str:
     return "; ".join(f"{j.cell.name}: {j.reason}" for j in judgements if j.reason)
 
 
-def _impossible(study: Study) -> dict[str, str]:
-    """Return the tricks that can mean nothing in this study, with the reason: they leave its designs altogether."""
+def _invalid_tricks(study: Study, policy: Policy, layout: Layout, found: Survey) -> dict[str, str]:
+    """Return the tricks that can mean nothing under a policy, with the reason: they leave its design altogether.
+
+    Raises HarnessError where the policy itself can mean nothing.
+    """
+    train = study.spec.train
+    steps = found.train_size // train.batch_size
+    phases = resolve(policy, layout, train.weight_decay)
+    try:
+        phase_steps(phases, train.epochs * steps)
+    except ValueError as error:
+        raise HarnessError(str(error)) from None
     reasons = {}
     for label, trick in study.tricks.items():
-        impossible = getattr(trick, "impossible", None)
-        if impossible and (reason := impossible(study.spec.train.epochs)):
-            reasons[label] = reason
+        try:
+            lr_factors(phases, trick(Recipe()).warmups, train.decay, train.epochs, steps)
+        except ValueError as error:
+            reasons[label] = str(error)
     return reasons
 
 
 def _training(
-    spec: Spec, policy: Policy, name: str, recipe: Recipe, layout: Layout, origin: Origin | None, found: Survey
+    spec: Spec, policy: Policy, recipe: Recipe, layout: Layout, origin: Origin | None, found: Survey
 ) -> Training:
-    try:
-        phases = resolve(policy, layout, spec.train.weight_decay, recipe.param_rules)
-    except HarnessError as error:
-        raise HarnessError(f"policy {name!r} on {spec.model.name}: {error}") from None
     return Training(
         model=spec.model,
         classes=len(found.classes),
         head=_head(spec.model.name),
         origin=origin if policy.init == "pretrained" else None,
-        data=spec.data.model_copy(update={"root": None}),
+        data=_unplaced(spec.data, found),
         data_content=found.content,
         train=spec.train,
-        # What the rules decide now stands in the phases, where a rule without effect leaves no trace.
-        recipe=replace(recipe, param_rules=()),
-        phases=phases,
+        recipe=_effective(recipe, found.train_size // spec.train.batch_size),
+        phases=resolve(policy, layout, spec.train.weight_decay, recipe.param_rules),
         seed=spec.seeds[0],
         data_root=spec.data.root,
     )
@@ -176,8 +196,11 @@ def _training(
 _EVERYTHING = Policy(phases=(Phase(trainable=("all",), bn_stats=("all",)),), init="random")
 
 
-def _pretrained(spec: Spec, workspace: Workspace) -> tuple[tuple[Training, ...], Survey | None, Origin | None]:
+def _pretrained(
+    study: Study, target: Survey, workspace: Workspace
+) -> tuple[tuple[Training, ...], Survey | None, Origin | None]:
     """Return the trainings that the spec's weights need, the images for them, and where the weights will be."""
+    spec = study.spec
     if spec.weights is None:
         return (), None, None
     if spec.weights.checkpoint:
@@ -189,14 +212,20 @@ def _pretrained(spec: Spec, workspace: Workspace) -> tuple[tuple[Training, ...],
         return (), None, Origin(digest(entry.url), str(weights.torchvision_path(entry)))
     assert spec.weights.pretrain is not None  # the spec allows exactly one of three
     source = spec.weights.pretrain
-    found = _survey(source.data, source.train)
+    found = _survey(study, source.data, source.train, "weights", "pretrain")
+    shared = set(found.classes) & set(target.classes)
+    if shared and (source.data.name, source.data.root) == (spec.data.name, spec.data.root):
+        raise HarnessError(
+            f"source and target share the images of class {', '.join(sorted(shared))}, so test images of the target "
+            "would be trained on; give each task classes of its own"
+        )
     layout = layout_of(spec.model.name, len(found.classes))
     training = Training(
         model=spec.model,
         classes=len(found.classes),
         head=_head(spec.model.name),
         origin=None,
-        data=source.data.model_copy(update={"root": None}),
+        data=_unplaced(source.data, found),
         data_content=found.content,
         train=source.train,
         recipe=Recipe(),
@@ -204,26 +233,33 @@ def _pretrained(spec: Spec, workspace: Workspace) -> tuple[tuple[Training, ...],
         seed=source.seed,
         data_root=source.data.root,
     )
-    path = workspace.checkpoints / f"{training.digest}.pt"
+    path = workspace.checkpoints / f"{training.digest}-{version_mark()}.pt"
     return (replace(training, save_to=str(path)),), found, Origin(training.digest, str(path))
+
+
+def _effective(recipe: Recipe, steps_per_epoch: int) -> Recipe:
+    """Return a recipe without what leaves no trace in a training, so that cells alike have one digest.
+
+    What parameter rules decide stands in the phases, where one without effect is not seen; a ramp of one step is none.
+    """
+    warmups = tuple(warmup for warmup in recipe.warmups if warmup.steps(steps_per_epoch) > 1)
+    return replace(recipe, param_rules=(), warmups=warmups)
+
+
+def _unplaced(data: Data, found: Survey) -> Data:
+    """Return a data section by content: its classes named, its folder left out."""
+    return data.model_copy(update={"root": None, "classes": found.classes})
 
 
 def _head(model: str) -> tuple[str, ...]:
     return dict(MODELS[model].stages)["head"]
 
 
-def _survey(data: Data, train: Train) -> Survey:
-    found = survey(data)
+def _survey(study: Study, data: Data, train: Train, *section: str) -> Survey:
+    """Look through the data of the spec or of its `section`; raises HarnessError where no batch could be filled."""
+    with study.placing(*section, "data"):
+        found = survey(data)
     if found.train_size < train.batch_size:
-        raise HarnessError(
-            f"train.batch_size = {train.batch_size} is more than the {found.train_size} training images: "
-            "no batch is full"
-        )
+        with study.placing(*section, "train", "batch_size"):
+            raise HarnessError(f"{train.batch_size} is more than the {found.train_size} training images")
     return found
-
-
-def _check_steps(training: Training, steps_per_epoch: int, policy: str) -> None:
-    try:
-        phase_steps(training.phases, training.train.epochs * steps_per_epoch)
-    except ValueError as error:
-        raise HarnessError(f"policy {policy!r}: {error}") from None

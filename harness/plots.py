@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from harness.wording import points, short, trick_set
+from harness.wording import points, trick_set
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 """Okabe and Ito's palette, which the colour-blind can tell apart."""
@@ -38,7 +38,7 @@ def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure:
     `cells` and `effects` are the frames of `effects.py`. A cell without an effect says why; one that lost replicates,
     how many.
     """
-    top = effects[effects["metric"] == "test_top1"]
+    top = effects[(effects["metric"] == "test_top1") & (effects["kind"] != "policy")]
     policies = list(dict.fromkeys(cells["policy"]))
     columns = list(dict.fromkeys(top["trick"]))
     values = top.pivot_table(index="policy", columns="trick", values="estimate", dropna=False, observed=False)
@@ -74,7 +74,7 @@ def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure:
 
 
 def _wrap(name: str) -> str:
-    return short(name).replace(" + ", "\n+ ").replace("_", "\n").replace(" together", "\ntogether")
+    return name.replace(" + ", "\n+ ").replace("_", "\n").replace(" together", "\ntogether")
 
 
 def _row_label(cells: pd.DataFrame, policy: str) -> str:

@@ -25,7 +25,12 @@ def prepare(plan: Plan, cache: Path) -> None:
     for training in (*plan.prerequisites, plan.replicates[0].training):
         located = training.located_data
         if located.name != "digits":  # they are known to be well, and take a second to import
-            partition(data.decode(located, cache), located, training.seed)
+            parts = partition(data.decode(located, training.data_content, cache), located, training.seed)
+            if len(parts.train) < training.train.batch_size:
+                raise HarnessError(
+                    f"{located.root}: once {parts.duplicates_dropped} copies are dropped, {len(parts.train)} training "
+                    f"images are left, fewer than batch_size = {training.train.batch_size}"
+                )
 
 
 def _check_fit(training: Training | None) -> None:

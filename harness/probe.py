@@ -24,6 +24,7 @@ from harness.data import ImageSet
 from harness.data.batches import Batches
 from harness.records import Probed
 from harness.schedule import phase_steps
+from harness.seeds import stream
 from harness.spec import Data
 from harness.train import enter_phase, initial_model, now, train_step
 from harness.training import Training
@@ -39,7 +40,11 @@ def probe(
     memory: dict[str, int] = {}
     broken: set[str] = set()
     for number in range(rounds):
-        for training in (t for t in trainings if t.digest not in broken):
+        # In another order each round, so that no cell always runs in the wake of the same other.
+        for index in stream(number, "order of the probe").permutation(len(trainings)):
+            training = trainings[index]
+            if training.digest in broken:
+                continue
             try:
                 batches = Batches(training, _train_images(training, cache, device), device)
                 if number == 0:
@@ -52,13 +57,13 @@ def probe(
 
 
 @lru_cache(maxsize=1)
-def _images_of(data_spec: Data, seed: int, cache: Path, device: torch.device) -> ImageSet:
-    return data.load(data_spec, seed, cache, device).train
+def _images_of(data_spec: Data, content: str, seed: int, cache: Path, device: torch.device) -> ImageSet:
+    return data.load(data_spec, content, seed, cache, device).train
 
 
 def _train_images(training: Training, cache: Path, device: torch.device) -> ImageSet:
     """Return the training images; those of the last training are kept, since cells of one study share them."""
-    return _images_of(training.located_data, training.seed, cache, device)
+    return _images_of(training.located_data, training.data_content, training.seed, cache, device)
 
 
 def _images_per_s(training: Training, batches: Batches, steps: int, device: torch.device) -> float:
@@ -115,7 +120,6 @@ def _phase_peak_memory(training: Training, index: int, batches: Batches, device:
     context: AbstractContextManager[Any] = nullcontext() if device.type == "cuda" else live
     with context:
         module, optimizer = _enter(training, index, device)
-        live.count([*module.parameters(), *module.buffers()])
         _steps(module, optimizer, batches, 2, training)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) - before

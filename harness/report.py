@@ -21,7 +21,7 @@ from harness import plots, wording
 from harness.effects import cells as cells_of
 from harness.effects import effects as effects_of
 from harness.errors import HarnessError
-from harness.findings import findings
+from harness.findings import coverage, findings
 from harness.results import Grid
 
 _ALT = {
@@ -64,6 +64,7 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
     context = {
         "plan": grid.plan,
         "findings": findings(cells, effects, len(grid.plan["seeds"])),
+        "coverage": coverage(grid.plan),
         "counts": _counts(grid),
         "command": command,
         "links": links,
@@ -99,9 +100,11 @@ def _counts(grid: Grid) -> str:
     parts = [f"{counts[status]} {status}" for status in counts.index]
     text = f"{len(grid.runs)} replicates planned in {grid.runs['cell'].nunique()} cells: {', '.join(parts)}"
     text += f"; {shared} of them share the training of another." if shared else "."
-    devices = grid.software.get("device", [])
-    mixed = f" They were trained on {len(devices)} kinds of device: {', '.join(devices)}; a pair may mix two."
-    return text + (mixed if len(devices) > 1 else "")
+    for what in ("device", "host"):
+        found = grid.software.get(what, [])
+        if len(found) > 1:
+            text += f" They come from {len(found)} {what}s ({', '.join(found)}), so a pair may mix two."
+    return text
 
 
 def _tables(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str, pd.DataFrame | None]:
@@ -126,7 +129,7 @@ def _effects_table(effects: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "policy": row["policy"],
-                "trick": wording.short(row["trick"]),
+                "trick": row["trick"] or "the policy itself",
                 "points of top-1": wording.points(row["estimate"]),
                 "95 % interval": wording.points_between(row["low"], row["high"]),
                 "n": row["n"],
@@ -213,4 +216,6 @@ def _markdown(frame: pd.DataFrame | None) -> str:
     if frame is None:
         return ""
     rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    return "\n".join(
+        "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in row) + " |" for row in rows
+    )

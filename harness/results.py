@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+from harness.artifacts import CURVES, PLAN, THROUGHPUT
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -35,6 +37,7 @@ _THROUGHPUT_TYPES = {
     "cell": str,
     "program": str,
     "host": str,
+    "device": str,
     "round": int,
     "images_per_s": float,
     "peak_memory_bytes": int,
@@ -62,19 +65,19 @@ class Grid:
 def read_grid(store: Store, study: str, grid: str) -> Grid | None:
     """Read a grid back from the store alone; None where it was never run."""
     parent = store.find_grid(study, grid)
-    planned = store.read_artifact(parent, "plan.json") if parent else None
+    planned = store.read_artifact(parent, PLAN) if parent else None
     if parent is None or planned is None:
         return None
     plan = json.loads(planned)
     children = store.children(parent)
     runs = runs_frame(plan, children)
-    table = store.read_artifact(parent, "throughput.csv")
+    table = store.read_artifact(parent, THROUGHPUT)
     return Grid(
         plan=plan,
         runs=runs,
         curves=_curves_frame(store, runs, {run.info.run_id: run for run in children}),
         throughput=_table(table or b"", _THROUGHPUT_TYPES),
-        software=_software(children),
+        software=_software([run for run in children if run.info.run_id in set(runs["run_id"])]),
         experiment_id=parent.info.experiment_id,
         run_id=parent.info.run_id,
     )
@@ -82,11 +85,8 @@ def read_grid(store: Store, study: str, grid: str) -> Grid | None:
 
 def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:
     """Return one row for each planned replicate, those that have no run included (status `missing`)."""
-    by_key: dict[tuple[str, str], Run] = {}
-    for run in reversed(children):  # the latest wins, but never over one that finished
-        key = (run.data.params.get("cell", ""), run.data.params.get("seed", ""))
-        if key not in by_key or by_key[key].info.status != "FINISHED" or run.info.status == "FINISHED":
-            by_key[key] = run
+    wanted = {(cell["cell"], seed): digest for cell in plan["cells"] for seed, digest in cell["digests"].items()}
+    by_key = current_runs(children, wanted, plan["versions"])
     rows = [
         {
             "policy": cell["policy"],
@@ -99,6 +99,26 @@ def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:
         for seed in plan["seeds"]
     ]
     return pd.DataFrame(rows)
+
+
+def current_runs(
+    children: Sequence[Run], wanted: Mapping[tuple[str, str], str], versions: Mapping[str, str]
+) -> dict[tuple[str, str], Run]:
+    """Return the run that counts of each replicate that has one, by cell and seed.
+
+    `children` come the latest first. A run counts where it is of the training `wanted` for its cell and seed, by the
+    same versions: a grid keeps the runs of other data, weights or versions that its cells once had, but they are no
+    result of it any more. Of several the latest counts, a finished one before all others.
+    """
+    current: dict[tuple[str, str], Run] = {}
+    for run in reversed(children):
+        key = (run.data.params.get("cell", ""), run.data.params.get("seed", ""))
+        tags = {"harness.digest": wanted.get(key), **versions}
+        if all(value is not None and run.data.tags.get(tag) == value for tag, value in tags.items()) and (
+            key not in current or current[key].info.status != "FINISHED" or run.info.status == "FINISHED"
+        ):
+            current[key] = run
+    return current
 
 
 def _outcome(run: Run | None) -> dict[str, Any]:
@@ -122,7 +142,7 @@ def _curves_frame(store: Store, runs: pd.DataFrame, known: dict[str, Run]) -> pd
     frames = []
     for row in runs[runs["status"] == "finished"].to_dict("records"):
         run_id = row["trained_by"] or row["run_id"]
-        content = store.read_artifact(known.get(run_id) or store.client.get_run(run_id), "curves.csv")
+        content = store.read_artifact(known.get(run_id) or store.client.get_run(run_id), CURVES)
         if content:
             curve = _table(content, _CURVE_TYPES)
             frames.append(curve.assign(**{key: row[key] for key in ("policy", "cell", "seed")}))
@@ -133,7 +153,9 @@ def _curves_frame(store: Store, runs: pd.DataFrame, known: dict[str, Run]) -> pd
 def _table(content: bytes, types: Mapping[str, type]) -> pd.DataFrame:
     """Return a table that the ledger wrote, every float bit for bit: pandas' own reader may round the last one."""
     rows = csv.DictReader(io.StringIO(content.decode()))
-    return pd.DataFrame([{name: kind(row[name]) for name, kind in types.items()} for row in rows], columns=[*types])
+    # A cell that could not be probed has a row without numbers.
+    full = [row for row in rows if all(row[name] for name in types)]
+    return pd.DataFrame([{name: kind(row[name]) for name, kind in types.items()} for row in full], columns=[*types])
 
 
 def _software(children: list[Run]) -> dict[str, list[str]]:

@@ -26,7 +26,8 @@ def lr_factors(
 ) -> list[float]:
     """Return the factor on the base learning rate at each step: warmups × decay.
 
-    Each phase that restarts the schedule begins a new one, which spans the steps up to the next restart.
+    Each phase that restarts the schedule begins a new one, which spans the steps up to the next restart. Raises
+    ValueError where a warmup leaves nothing of a schedule, and where a phase has no step.
     """
     total = epochs * steps_per_epoch
     begins = phase_steps(phases, total)
@@ -34,10 +35,12 @@ def lr_factors(
     factors: list[float] = []
     for begin, end in zip(restarts, [*restarts[1:], total], strict=True):
         length = end - begin
-        warm = max((warmup.steps(steps_per_epoch) for warmup in warmups), default=0) / length
+        ramp = max((warmup.steps(steps_per_epoch) for warmup in warmups), default=0)
+        if ramp >= length:
+            raise ValueError(f"a warmup of {ramp} steps leaves nothing of a schedule of {length}")
         for step in range(length):
             factor = 1.0
             for warmup in warmups:
                 factor *= warmup(step, steps_per_epoch)
-            factors.append(factor * (decay(step / length, warm) if warm < 1 else 1.0))
+            factors.append(factor * (decay(step / length, ramp / length)))
     return factors

@@ -7,10 +7,10 @@ import os
 import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from harness import specfile
 from harness.errors import HarnessError
@@ -110,7 +110,7 @@ class Session:
         from harness.ledger import environment
         from harness.prepare import prepare
         from harness.report import check_writable
-        from harness.track import GridLog, Store
+        from harness.track import GridLog, Store, reach
 
         plan = _plan(spec, overrides)
         place, study = find(spec.parent), plan.study.spec
@@ -119,10 +119,11 @@ class Session:
         held = ExitStack()
         try:
             held.enter_context(_lock(place))
+            reach(place)
             prepare(plan, place.cache)
             workers = jobs or default_jobs(chosen, study.train.threads)
             executor = InlineExecutor() if inline else LocalExecutor(workers)
-            store = Store(place)
+            store = Store(place, create=True)
             log = GridLog(store, study.name, plan.study.grid, environment(_commit(place)))
             return cls(plan, store, log, GridRun(plan, store, log, executor, str(chosen), place), place, held)
         except BaseException:
@@ -152,21 +153,29 @@ class Session:
         return reported
 
 
-def _lock(place: Workspace) -> IO[str]:
+@contextmanager
+def _lock(place: Workspace) -> Iterator[None]:
     """Hold the workspace's lock, which the system frees however the process ends; HarnessError where it is held."""
-    place.cache.mkdir(parents=True, exist_ok=True)
-    file = (place.cache / "run.lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
-        raise HarnessError(f"another harness run (process {holder}) is at work in {place.root}; wait for it") from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+    while True:
+        with place.lock.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise HarnessError(
+                    f"another harness run (process {file.read().strip()}) is at work in {place.root}; wait for it"
+                ) from None
+            # Who held it before may have removed the file that we opened.
+            if not place.lock.exists() or place.lock.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                continue
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            try:
+                yield
+            finally:
+                place.lock.unlink(missing_ok=True)
+            return
 
 
 def _commit(place: Workspace) -> str | None:

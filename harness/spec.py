@@ -24,10 +24,28 @@ Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+
+
 def _check_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+    if not re.fullmatch(_NAME, name):
         raise ValueError(f"{name!r} cannot name a folder of results; use letters, digits, '.', '_' and '-'")
     return name
+
+
+_COLUMNS = ("policy", "seed", "cell", "status", "reason", "baseline", "run_id", "trained_by")
+_PARAMS = ("model", "data", "epochs", "batch_size", "lr", "weight_decay")
+RESERVED = frozenset((*_COLUMNS, *_PARAMS))
+"""Params of a run and columns of its tables, which no trick's label may take."""
+
+
+def _check_labels(labels: dict[str, Any]) -> dict[str, Any]:
+    for label in labels:
+        if not re.fullmatch(_NAME, label):
+            raise ValueError(f"{label!r} cannot name a column; use letters, digits, '.', '_' and '-'")
+        if label in RESERVED:
+            raise ValueError(f"{label!r} is a column of every table already; choose another label")
+    return labels
 
 
 def _from_list(value: Any) -> Any:
@@ -149,12 +167,26 @@ class Model(Section):
         return self
 
 
+def _crop_fits(train: Train, info: ValidationInfo) -> Train:
+    data = info.data.get("data")
+    if data and train.augment.crop_padding >= data.image_size:
+        raise ValueError(
+            f"crop_padding must be below image_size = {data.image_size}: a border is reflected from inside"
+        )
+    return train
+
+
 class Pretrain(Section):
     """A source task on which the plan trains the pretrained weights, once."""
 
     data: Data
     train: Train
     seed: int = 0
+
+    @field_validator("train")
+    @classmethod
+    def _check_train(cls, train: Train, info: ValidationInfo) -> Train:
+        return _crop_fits(train, info)
 
 
 class Weights(Section):
@@ -208,15 +240,24 @@ class Spec(Section):
     """None starts from random weights."""
     data: Data
     train: Train
-    policies: Annotated[dict[str, Policy | None], BeforeValidator(_from_list), Field(min_length=1)]
+    policies: Annotated[
+        dict[str, Policy | None], BeforeValidator(_from_list), AfterValidator(_check_labels), Field(min_length=1)
+    ]
     """Names of known policies, or a mapping from a name to a policy written out."""
-    tricks: Annotated[dict[str, TrickSpec | None], BeforeValidator(_from_list)] = Field(default_factory=dict)
+    tricks: Annotated[
+        dict[str, TrickSpec | None], BeforeValidator(_from_list), AfterValidator(_check_labels), Field(max_length=64)
+    ] = Field(default_factory=dict)
     """Names of tricks, or a mapping from a label to parameters."""
     designs: Annotated[tuple[Literal["one_in", "all"] | Trial, ...], Field(min_length=1)] = ("one_in", "all")
     """Which trick sets are tried, the baseline always among them."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seed_list)]
     """A number of seeds, or a list of them."""
     throughput: Throughput = Throughput()
+
+    @field_validator("train")
+    @classmethod
+    def _check_train(cls, train: Train, info: ValidationInfo) -> Train:
+        return _crop_fits(train, info)
 
     @field_validator("policies")
     @classmethod

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from harness.digest import digest
-from harness.errors import HarnessError, unknown
+from harness.errors import HarnessError, PlacedError, unknown
 from harness.spec import Spec, TrickSpec
 from harness.tricks import TRICKS, Trick
 
 Location = tuple[int | str, ...]
+_NO_IDENTITY = ("about", "throughput")
+"""Keys that change no number of any training."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,19 @@ class Study:
     """Label to trick, parameters checked, in the order of the spec."""
     path: Path
     overrides: tuple[str, ...]
+    grid: str
+    """Identity of the grid: what the user wrote and no default, so that a version with new keys finds it again."""
+    places: Places
 
-    @property
-    def grid(self) -> str:
-        """Identity of the grid: what the user wrote and no default, so that a version with new keys finds it again."""
-        return digest(self.spec.model_dump(exclude_unset=True, exclude={"about"}))
+    @contextmanager
+    def placing(self, *location: int | str) -> Iterator[None]:
+        """Say of a HarnessError raised inside where in the spec its cause was written."""
+        try:
+            yield
+        except PlacedError:
+            raise
+        except HarnessError as error:
+            raise PlacedError(f"{self.places.at(location)}: {error}") from None
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Study:
@@ -44,14 +55,16 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
     document = _parse(path)
     for override in overrides:
         _override(document, override)
-    places = _Places(path, document, overrides)
+    places = Places(path, document, overrides)
+    text = json.dumps(document, default=str)
     try:
         # Strict JSON mode: lists serve as tuples, and no string is taken for a number.
-        spec = Spec.model_validate_json(json.dumps(document, default=str))
+        spec = Spec.model_validate_json(text)
     except ValidationError as error:
         raise HarnessError(places.explain(error)) from None
     tricks = {label: _trick(label, given, places) for label, given in spec.tricks.items()}
-    return Study(_rooted(spec, path.resolve().parent), tricks, path, tuple(overrides))
+    written = {key: value for key, value in json.loads(text).items() if key not in _NO_IDENTITY}
+    return Study(_rooted(spec, path.resolve().parent), tricks, path, tuple(overrides), digest(written), places)
 
 
 def _rooted(spec: Spec, folder: Path) -> Spec:
@@ -69,7 +82,7 @@ def _rooted(spec: Spec, folder: Path) -> Spec:
     return spec.model_copy(update={"data": data_at(spec.data), "weights": weights})
 
 
-def _trick(label: str, given: TrickSpec | None, places: _Places) -> Trick:
+def _trick(label: str, given: TrickSpec | None, places: Places) -> Trick:
     name = (given.trick if given else None) or label
     if name not in TRICKS:
         where: Location = ("tricks", label, "trick") if given and given.trick else ("tricks", label)
@@ -122,7 +135,7 @@ def _override(document: CommentedMap, override: str) -> None:
         raise HarnessError(f"--set {override!r}: {text!r} is no valid YAML value") from error
 
 
-class _Places:
+class Places:
     """Where in the file (or on the command line) each value was written."""
 
     def __init__(self, path: Path, document: CommentedMap, overrides: Sequence[str]) -> None:

@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike
 from scipy.stats import t as student
 
 LEVEL = 0.95
+_ROUNDING = 1e-12
+"""Spread that equal differences of floats have by rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ def paired_t(differences: ArrayLike, level: float = LEVEL) -> Interval:
         raise ValueError("a mean of no differences")
     mean = float(d.mean())
     sd = float(d.std(ddof=1)) if n > 1 else 0.0
-    if sd == 0:
+    if sd <= _ROUNDING * max(abs(mean), 1.0):
         # One difference, or differences all alike (two cells that predict the same), say nothing of the spread.
         return Interval(n, mean, float("nan"), float("nan"))
     margin = float(student.ppf((1 + level) / 2, n - 1)) * sd / n**0.5

@@ -6,25 +6,23 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.tricks import TRICKS
+from harness.versions import versions
 
 if TYPE_CHECKING:
-    from harness.plan import Plan
-
-VERSION = 1
+    from harness.plan import Cell, Plan
 
 
 def summarise(plan: Plan) -> dict[str, Any]:
     """Return what is planned; it suffices to report on the grid without its data or weights."""
     spec = plan.study.spec
+    digests: dict[Cell, dict[str, str]] = {}
+    for replicate in plan.replicates:
+        digests.setdefault(replicate.cell, {})[str(replicate.seed)] = replicate.training.digest
     names = {kind: name for name, kind in TRICKS.items()}
-    shared = len(plan.replicates) - len(plan.trainings)
     return {
-        "version": VERSION,
         "name": spec.name,
         "about": spec.about,
         "grid": plan.study.grid,
-        "spec_file": plan.study.path.name,
-        "overrides": list(plan.study.overrides),
         "policies": {name: spec.policy(name).about for name in spec.policies},
         "tricks": {
             label: {"trick": names[type(trick)], **asdict(trick)}  # type: ignore[call-overload]
@@ -32,9 +30,15 @@ def summarise(plan: Plan) -> dict[str, Any]:
         },
         "seeds": list(spec.seeds),
         "cells": [
-            {"cell": cell.name, "policy": cell.policy, "tricks": list(cell.tricks), "program": program}
-            for cell, program in plan.programs.items()
+            {
+                "cell": cell.name,
+                "policy": cell.policy,
+                "tricks": list(cell.tricks),
+                "digests": digests[cell],
+            }
+            for cell in plan.programs
         ],
+        "versions": versions(),
         "judgements": [
             {
                 "cell": j.cell.name,
@@ -47,7 +51,6 @@ def summarise(plan: Plan) -> dict[str, Any]:
         ],
         "replicates": len(plan.replicates),
         "trainings": len(plan.trainings),
-        "shared_replicates": shared,
         "prerequisites": [
             {
                 "digest": t.digest,
@@ -60,6 +63,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
             "model": spec.model.name,
             "weights": describe_weights(plan),
             "data": describe_data(spec.data),
+            "train images drawn by seed": spec.data.train_per_class is not None,
             "classes": plan.replicates[0].training.classes,
             "train images per seed": plan.data.train_size,
             **spec.train.model_dump(mode="json"),

@@ -38,7 +38,7 @@ def train(training: Training, cache: Path, device: torch.device) -> Iterator[Epo
     Raises Diverged, FreezeViolation, or whatever the data or the network raise.
     """
     began = time.perf_counter()
-    splits = data.load(training.located_data, training.seed, cache, device)
+    splits = data.load(training.located_data, training.data_content, training.seed, cache, device)
     batches = Batches(training, splits.train, device)
     normalise = Normalise(training.data, device)
     module = initial_model(training, device)
@@ -46,28 +46,27 @@ def train(training: Training, cache: Path, device: torch.device) -> Iterator[Epo
     epochs, per_epoch = training.train.epochs, batches.per_epoch
     factors = learning_rate_factors(training, per_epoch)
     begins = dict(zip(phase_steps(training.phases, epochs * per_epoch), training.phases, strict=True))
-    phase, optimizer, before = training.phases[0], None, check.snapshot(module)
+    phase, before = training.phases[0], check.snapshot(module)
+    optimizer = enter_phase(module, phase, training, None)
     step = 0
     for epoch in range(1, epochs + 1):
         total = torch.zeros((), device=device)
         training_mode(module, phase)
         for images, targets in batches.epoch():
-            if step in begins:
-                if step:
-                    check.verify(module, before, phase)
+            if step in begins and step:
+                require_finite(total.item(), epoch)
+                check.verify(module, before, phase, optimizer)
                 phase, before = begins[step], check.snapshot(module)
                 optimizer = enter_phase(module, phase, training, optimizer)
-            assert optimizer is not None  # a phase begins at step 0
             total += train_step(module, optimizer, images, targets, training.train.lr * factors[step])
             step += 1
         # The one host sync of an epoch.
         train_loss = total.item() / per_epoch
-        if not math.isfinite(train_loss):
-            raise Diverged(f"training loss is {train_loss} in epoch {epoch} of {epochs}")
+        require_finite(train_loss, epoch)
         val_top1 = top1(predict(module, splits.val, normalise), splits.val.labels)
         yield Epoch(training.digest, now(), epoch, step, train_loss, val_top1)
 
-    check.verify(module, before, phase)
+    check.verify(module, before, phase, optimizer)
     predictions = predict(module, splits.test, normalise)
     state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
     if training.save_to:
@@ -83,6 +82,12 @@ def train(training: Training, cache: Path, device: torch.device) -> Iterator[Epo
         test_labels=splits.test.labels.cpu().numpy(),
         duplicates_dropped=splits.duplicates_dropped,
     )
+
+
+def require_finite(loss: float, epoch: int) -> None:
+    """Raise Diverged where a loss is no number."""
+    if not math.isfinite(loss):
+        raise Diverged(f"training loss is {loss} in epoch {epoch}")
 
 
 def initial_model(training: Training, device: torch.device) -> nn.Module:

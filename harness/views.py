@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+CURRENT = "harness.current"
+"""Tag of the runs that count; `false` once other data, weights or versions took a run's place."""
 TAG = "mlflow.sharedViewState."
 TAG_LIMIT = 5000
 """Characters that an experiment tag holds."""
@@ -103,7 +105,7 @@ def charts(grid_run: str) -> dict[str, Any]:
 
 def _rows_of(grid_run: str) -> dict[str, Any]:
     return {
-        "searchFilter": f"tags.`mlflow.parentRunId` = '{grid_run}' and tags.`harness.kind` != 'prerequisite'",
+        "searchFilter": f"tags.`mlflow.parentRunId` = '{grid_run}' and tags.`{CURRENT}` = 'true'",
         "orderByKey": "metrics.`test_top1`",
         "orderByAsc": False,
         "startTime": "ALL",

@@ -7,19 +7,10 @@ import math
 NOTHING = "–"
 """What stands where there is no number."""
 
-_LONG = 3
-"""A set of more tricks than this goes by its size."""
-
 
 def trick_set(cell: str) -> str:
-    """Return the trick set in a cell's name, such as `cosine` or `all 5 together`."""
-    return short(cell.partition(" | ")[2])
-
-
-def short(tricks: str) -> str:
-    """Return the name of a trick set, or how many tricks it has where there are too many to name."""
-    count = tricks.count(" + ") + 1
-    return tricks if count <= _LONG else f"all {count} together"
+    """Return the trick set in a cell's name, such as `baseline`, `cosine` or `all 5 together`."""
+    return cell.partition(" | ")[2]
 
 
 def points(fraction: float) -> str:

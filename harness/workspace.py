@@ -18,6 +18,11 @@ class Workspace:
         return self.root / "mlflow.db"
 
     @property
+    def lock(self) -> Path:
+        """Held by the one process that runs grids here."""
+        return self.root / "mlflow.db.lock"
+
+    @property
     def artifacts(self) -> Path:
         """Artifacts of the default tracking store."""
         return self.root / "mlartifacts"

@@ -78,7 +78,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from harness.track import Store
 
     workspace = Workspace(tmp_path_factory.mktemp("store"))
-    Store(workspace)
+    Store(workspace, create=True)
     return workspace.database
 
 

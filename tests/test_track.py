@@ -44,6 +44,12 @@ def test_a_database_that_is_none_is_one_message(workspace: Workspace) -> None:
         Store(workspace)
 
 
+def test_no_database_is_made_for_a_reader(workspace: Workspace) -> None:
+    with pytest.raises(HarnessError, match="nothing was run"):
+        Store(workspace)
+    assert not workspace.database.exists()
+
+
 def test_artifacts_lie_beside_the_database(log: GridLog, stored: Workspace) -> None:
     log.artifacts(log.run_id, {"a.txt": b"text"})
     assert [path.name for path in stored.artifacts.rglob("*.txt")] == ["a.txt"]
@@ -83,7 +89,7 @@ def test_more_metrics_than_one_call_takes(log: GridLog, stored: Workspace) -> No
 
 
 def test_search_goes_beyond_one_page(log: GridLog, stored: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.track._PAGE", 2)
+    monkeypatch.setattr("harness.track.store._PAGE", 2)
     ids = {log.begin(f"run {i}", {}, {}, None) for i in range(5)}
     assert {run.info.run_id for run in Store(stored).children(log.parent)} == ids
 
@@ -116,7 +122,7 @@ def test_views_are_saved_once_and_found_by_the_ui(log: GridLog, stored: Workspac
 def test_a_store_in_a_folder_with_odd_characters(tmp_path: Path) -> None:
     place = Workspace(tmp_path / "a b ü")
     place.root.mkdir()
-    log = GridLog(Store(place), "tiny", "grid", {})
+    log = GridLog(Store(place, create=True), "tiny", "grid", {})
     log.artifacts(log.run_id, {"x.txt": b"1"})
     assert Store(place).read_artifact(log.parent, "x.txt") == b"1"
 

@@ -35,7 +35,6 @@ class Splits:
     train: ImageSet
     val: ImageSet
     test: ImageSet
-    classes: tuple[str, ...]
     duplicates_dropped: int
 
 
@@ -64,17 +63,17 @@ def survey(data: Data) -> Survey:
     return Survey(tuple(counts), train, val, test, content)
 
 
-def decode(data: Data, cache: Path) -> Pool:
+def decode(data: Data, content: str, cache: Path) -> Pool:
     """Return the whole decoded pool of the data set, as the spec shifts it; `cache` keeps what is slow to decode."""
-    pool = digits.read(data) if data.name == "digits" else folder.read(data, cache)
+    pool = digits.read(data) if data.name == "digits" else folder.read(data, content, cache)
     for shift in data.shift:
         pool = pool.mapped(SHIFTS[shift])
     return pool
 
 
-def load(data: Data, seed: int, cache: Path, device: torch.device) -> Splits:
+def load(data: Data, content: str, seed: int, cache: Path, device: torch.device) -> Splits:
     """Return the splits of one seed: test and validation are the data's, the training subset is drawn by `seed`."""
-    pool = decode(data, cache)
+    pool = decode(data, content, cache)
     parts = partition(pool, data, seed)
 
     def part(rows: np.ndarray) -> ImageSet:
@@ -83,7 +82,7 @@ def load(data: Data, seed: int, cache: Path, device: torch.device) -> Splits:
             torch.from_numpy(pool.labels[rows]).to(device),
         )
 
-    return Splits(part(parts.train), part(parts.val), part(parts.test), pool.classes, parts.duplicates_dropped)
+    return Splits(part(parts.train), part(parts.val), part(parts.test), parts.duplicates_dropped)
 
 
 SHIFTS = {

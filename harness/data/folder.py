@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from harness.data.split import OPEN, TEST, TRAIN, VAL, Pool
+from harness.digest import digest
 from harness.errors import HarnessError, unknown
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 _SPLITS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 _DECODERS = 4
+DECODER = "1"
+"""Version of `decode_file`: raise it where the same files give other pixels."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,6 @@ class Entry:
     path: str
     label: str
     given: int
-    size: int
 
 
 def listing(root: Path) -> list[Entry]:
@@ -55,8 +57,7 @@ def _classes(root: Path, folder: Path, given: int) -> Iterator[Entry]:
                 for name in names:
                     path = Path(directory, name)
                     if path.suffix.lower() in SUFFIXES:
-                        size = path.stat().st_size
-                        yield Entry(path.relative_to(root).as_posix(), child.name, given, size)
+                        yield Entry(path.relative_to(root).as_posix(), child.name, given)
 
 
 def chosen(data: Data) -> tuple[list[Entry], tuple[str, ...]]:
@@ -74,48 +75,50 @@ def survey(data: Data) -> tuple[dict[str, dict[int, int]], str]:
     """Return how many images each class has by split given, copies counted, and a digest of the files."""
     entries, classes = chosen(data)
     found: dict[str, dict[int, int]] = {name: {} for name in classes}
+    content = hashlib.sha256()
     for entry in entries:
         found[entry.label][entry.given] = found[entry.label].get(entry.given, 0) + 1
-    return found, fingerprint(entries)
+        path = Path(data.root or ".", entry.path)
+        try:
+            content.update(f"{entry.path}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+        except OSError as error:
+            raise HarnessError(f"cannot read image {path}: {error.strerror}") from None
+    return found, content.hexdigest()[:16]
 
 
-def fingerprint(entries: Iterable[Entry]) -> str:
-    """Return a digest of the paths and sizes of files, which stands for their content.
+def read(data: Data, content: str, cache: Path) -> Pool:
+    """Return the decoded pool of the files whose digest is `content`.
 
-    Reading every byte would make planning a large set take minutes; a file changed in place to the same length is
-    missed.
+    It is decoded once, into `cache`, and shared by all processes as a memory map.
     """
-    text = "\n".join(f"{entry.path}\t{entry.size}" for entry in entries)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    name = "-".join([content, str(data.image_size), digest(data.classes), DECODER])
+    images, labels = (cache / "data" / f"{name}.{part}.npy" for part in ("images", "labels"))
+    if not labels.exists():
+        _decode_all(data, images, labels)
+    given = np.load(labels)
+    return Pool(np.load(images, mmap_mode="r"), given[0], given[1], data.classes or chosen(data)[1])
 
 
-def read(data: Data, cache: Path) -> Pool:
-    """Return the decoded pool, from `cache` where it was decoded before (shared by all processes as a memory map)."""
+def _decode_all(data: Data, store: Path, labels: Path) -> None:
+    """Decode every image; the labels are written last, so that they stand for a store that is whole."""
     entries, classes = chosen(data)
-    store = cache / "data" / f"{fingerprint(entries)}-{data.image_size}.npy"
-    if not store.exists():
-        _decode_all(Path(data.root or "."), entries, data.image_size, store)
-    label_of = {name: label for label, name in enumerate(classes)}
-    return Pool(
-        images=np.load(store, mmap_mode="r"),
-        labels=np.array([label_of[entry.label] for entry in entries], dtype=np.int64),
-        given=np.array([entry.given for entry in entries]),
-        classes=classes,
-    )
-
-
-def _decode_all(root: Path, entries: list[Entry], size: int, store: Path) -> None:
     store.parent.mkdir(parents=True, exist_ok=True)
     draft = store.with_suffix(f".{os.getpid()}.part")
-    images = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=(len(entries), 3, size, size))
+    shape = (len(entries), 3, data.image_size, data.image_size)
+    images = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
+    root = Path(data.root or ".")
     try:
         with ThreadPoolExecutor(_DECODERS) as pool:
-            for row, image in enumerate(pool.map(lambda e: decode_file(root / e.path, size), entries)):
+            for row, image in enumerate(pool.map(lambda e: decode_file(root / e.path, data.image_size), entries)):
                 images[row] = image
         images.flush()
         os.replace(draft, store)
+        table = np.array([[classes.index(e.label) for e in entries], [e.given for e in entries]], dtype=np.int64)
+        with draft.open("wb") as file:
+            np.save(file, table)
+        os.replace(draft, labels)
     except BaseException:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
         raise
 
 

@@ -55,22 +55,21 @@ class Sizes:
 def sizes(given: Mapping[int, int], data: Data, name: str) -> Sizes:
     """Return the sizes of the splits of class `name`, of which `given` counts the images by split given.
 
-    What the publisher gave to a split stays there; shares are taken of what is open (validation also of a given
-    training split). Raises HarnessError where a class has too few images.
+    What the publisher gave to test or validation stays there; a split that was not given takes its share of the rest,
+    test first. Raises HarnessError where a class has too few images.
     """
-    rest = given.get(OPEN, 0)
+    rest = given.get(OPEN, 0) + given.get(TRAIN, 0)
     test = given.get(TEST, 0) or _count(rest, data.test_per_class, data.test_share)
     rest -= 0 if given.get(TEST) else test
-    rest += given.get(TRAIN, 0)
     val = given.get(VAL, 0) or _count(rest, data.val_per_class, data.val_share)
     rest -= 0 if given.get(VAL) else val
-    test, val = (min(size, limit or size) for size, limit in ((test, data.test_per_class), (val, data.val_per_class)))
+    test, val = min(test, data.test_per_class or test), min(val, data.val_per_class or val)
     train = rest if data.train_per_class is None else data.train_per_class
     if rest < max(train, 1):
+        wanted = f", fewer than train_per_class = {train}" if data.train_per_class else ""
         raise HarnessError(
-            f"class {name!r} has {max(rest, 0)} images left to train on "
-            f"beside {val} for validation and {test} for test"
-            + (f", fewer than train_per_class = {train}" if data.train_per_class else "")
+            f"class {name!r} has {max(rest, 0)} images left to train on beside {val} for validation and {test} for test"
+            + wanted
         )
     return Sizes(train, val, test)
 
@@ -92,10 +91,12 @@ def partition(pool: Pool, data: Data, seed: int) -> Parts:
         here = pool.labels == label
         rows = {part: np.flatnonzero(here & (given == part)) for part in (TRAIN, VAL, TEST, OPEN)}
         size = sizes({part: len(found) for part, found in rows.items()}, data, name)
-        rest = fixed.permutation(rows[OPEN])
-        test, rest = (rows[TEST], rest) if len(rows[TEST]) else np.split(rest, [size.test])
-        rest = fixed.permutation(np.concatenate([rows[TRAIN], rest]))
-        val, rest = (rows[VAL], rest) if len(rows[VAL]) else np.split(rest, [size.val])
+        rest = fixed.permutation(np.concatenate([rows[OPEN], rows[TRAIN]]))
+        if not len(rows[TEST]):
+            rows[TEST], rest = np.split(rest, [size.test])
+        if not len(rows[VAL]):
+            rows[VAL], rest = np.split(rest, [size.val])
+        test, val = fixed.permutation(rows[TEST]), fixed.permutation(rows[VAL])
         parts[TEST].append(test[: size.test])
         parts[VAL].append(val[: size.val])
         parts[TRAIN].append(drawn.permutation(rest)[: size.train])

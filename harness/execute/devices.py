@@ -25,4 +25,6 @@ def default_jobs(device: torch.device, threads: int) -> int:
     """Return one job for a GPU, and on the CPU as many as its cores carry at `threads` each."""
     if device.type == "cuda":
         return 1
-    return max(1, len(os.sched_getaffinity(0)) // threads)
+    # Not every system can say which cores a process may use.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)

@@ -63,7 +63,7 @@ class LocalExecutor:
         current = running[connection]
         try:
             record: Record = connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # OSError: it died in the middle of a record
             current.process.join()
             connection.close()
             del running[connection]

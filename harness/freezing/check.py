@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from harness.freezing.resolve import ResolvedPhase
 
@@ -20,15 +21,29 @@ def snapshot(module: nn.Module) -> State:
     return {name: tensor.detach().clone() for name, tensor in named}
 
 
-def verify(module: nn.Module, before: State, phase: ResolvedPhase) -> None:
-    """Compare the module with its `snapshot` from the start of `phase`; raises FreezeViolation naming what is wrong."""
+def verify(module: nn.Module, before: State, phase: ResolvedPhase, optimizer: Optimizer) -> None:
+    """Compare the module with its `snapshot` from the start of `phase`; raises FreezeViolation naming what is wrong.
+
+    A parameter meant to learn may stand still where the optimizer did update it, by less than its floats resolve.
+    """
     meant = set(phase.trainable) | {f"{norm}.{name}" for norm in phase.bn_stats for name in _STATISTICS}
     moved = {name for name, tensor in snapshot(module).items() if not same_bits(tensor, before[name])}
-    stray, stuck = sorted(moved - meant), sorted((meant & set(before)) - moved)
+    stray = sorted(moved - meant)
+    stuck = sorted((meant & set(before)) - moved - _updated(module, optimizer))
     if stray:
         raise FreezeViolation(f"frozen but moved: {', '.join(stray)}")
     if stuck:
         raise FreezeViolation(f"meant to learn but did not move: {', '.join(stuck)}")
+
+
+def _updated(module: nn.Module, optimizer: Optimizer) -> set[str]:
+    """Return the parameters for which the optimizer holds a momentum that is not zero."""
+    held = {
+        id(parameter)
+        for parameter, state in optimizer.state.items()
+        if any(isinstance(value, Tensor) and value.count_nonzero() for value in state.values())
+    }
+    return {name for name, parameter in module.named_parameters() if id(parameter) in held}
 
 
 def same_bits(left: Tensor, right: Tensor) -> bool:

@@ -25,7 +25,7 @@ class Phase:
     bn_stats: tuple[str, ...] = ("none",)
     start: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Where it begins, as a fraction of training."""
-    lr_factor: Annotated[float, Field(gt=0)] = 1.0
+    lr_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     restart_schedule: bool = False
     """Whether the learning-rate schedule, warmup included, begins anew with this phase."""
 

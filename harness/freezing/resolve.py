@@ -91,9 +91,7 @@ def _match(entry: str, names: Sequence[str], layout: Layout) -> set[str]:
         return set(names) if entry == "all" else set()
     if entry == "bn":
         return {name for name in names if name in layout.norms or name.rpartition(".")[0] in layout.norms}
-    if entry in stages:
-        return {name for name in names if layout.stage(name) == entry}
-    matched = {name for name in names if fnmatchcase(name, entry)}
+    matched = {name for name in names if (layout.stage(name) == entry if entry in stages else fnmatchcase(name, entry))}
     if not matched:
         known = ", ".join(["all", "none", "bn", *stages])
         raise HarnessError(

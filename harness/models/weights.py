@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,12 +40,15 @@ def torchvision_path(entry: torchvision.models.Weights) -> Path:
 def fetch(entry: torchvision.models.Weights) -> None:
     """Download torchvision's `entry` where its file is missing; raises HarnessError naming the file and its address."""
     path = torchvision_path(entry)
+    _, _, prefix = path.stem.rpartition("-")  # torchvision names a file by the first digits of its sha256
     if path.exists():
+        if not file_digest(path).startswith(prefix):
+            raise HarnessError(f"{path} is not torchvision's {entry}: its sha256 does not begin with {prefix}")
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(entry.url, str(path), progress=False)
-    except OSError as error:
+        torch.hub.download_url_to_file(entry.url, str(path), hash_prefix=prefix, progress=False)
+    except (OSError, RuntimeError) as error:  # RuntimeError: the hash is another
         raise HarnessError(
             f"torchvision weights {entry}: there is no file {path}, and downloading {entry.url} failed ({error}); "
             "put the file there, or set TORCH_HOME to the folder whose hub/checkpoints/ holds it"
@@ -70,13 +72,12 @@ def saved(training: Training) -> bool:
 def save(state: State, path: Path) -> None:
     """Write a state dict whole or not at all: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    draft = path.with_suffix(f".{os.getpid()}.part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            torch.save(state, file)
+        torch.save(state, draft)
         os.replace(draft, path)
     except BaseException:
-        os.unlink(draft)
+        draft.unlink(missing_ok=True)
         raise
 
 
@@ -86,7 +87,9 @@ def read(path: Path) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise HarnessError(f"cannot read a state dict from {path}: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise HarnessError(f"{path} holds no state dict (a flat mapping from names to tensors)")
     return state
 
@@ -107,11 +110,13 @@ def check_backbone(module: nn.Module, state: State, head: tuple[str, ...]) -> se
         for name in wanted & given
         if state[name].shape != own[name].shape
     }
-    problems = {"missing": wanted - given, "unexpected": given - wanted, "of another shape": misshapen}
+    # torch before 0.4.1 had no counters, and loads state dicts without them.
+    missing = {name for name in wanted - given if not name.endswith("num_batches_tracked")}
+    problems = {"missing": missing, "unexpected": given - wanted, "of another shape": misshapen}
     if any(problems.values()):
         told = (f"{what}: {_some(keys)}" for what, keys in problems.items() if keys)
         raise HarnessError(f"the weights do not fit the model; {'; '.join(told)}")
-    return wanted
+    return wanted & given
 
 
 def _some(names: set[str]) -> str:

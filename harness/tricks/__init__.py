@@ -1,10 +1,10 @@
 """The tricks: one file each, listed here in canonical order, the order in which they are applied.
 
 A trick is a frozen dataclass of its parameters (the paper's values by default) that maps a Recipe to a Recipe. Its
-first docstring line is what `harness tricks` prints; `source` names the paper. A trick that cannot mean anything in
-trainings that are too short, say, has a method `impossible(epochs) -> reason | None`.
+first docstring line is what `harness tricks` prints; `source` names the paper.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 from harness.recipe import Recipe
@@ -33,7 +33,7 @@ TRICKS: dict[str, type[Trick]] = {
 }
 
 
-def compose(tricks: dict[str, Trick]) -> Recipe:
+def compose(tricks: Mapping[str, Trick]) -> Recipe:
     """Return the recipe of a set of tricks by label, whatever order it comes in.
 
     Levels of one trick follow each other by label. Raises Conflict where two own one seam.

@@ -39,7 +39,7 @@ class MixupTrick:
     """Train on convex combinations of two images and their targets."""
 
     source: ClassVar[str] = "He et al. 2018, §5.4; Zhang et al. 2018"
-    alpha: Annotated[float, Field(gt=0)] = 0.2
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.2
 
     def __call__(self, recipe: Recipe) -> Recipe:
         """Own the recipe's mix."""

@@ -29,14 +29,8 @@ class WarmupTrick:
     """Learning rate rises linearly from 0 over the first epochs."""
 
     source: ClassVar[str] = "He et al. 2018, §3.1"
-    epochs: Annotated[float, Field(gt=0)] = 5.0
+    epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
 
     def __call__(self, recipe: Recipe) -> Recipe:
         """Add the ramp to the recipe."""
         return recipe.adding("warmups", LinearWarmup(self.epochs))
-
-    def impossible(self, epochs: int) -> str | None:
-        """Say why this trick can mean nothing in a training of `epochs` epochs, if so."""
-        if self.epochs >= epochs:
-            return f"a warmup of {self.epochs:g} epochs leaves nothing of a training of {epochs}"
-        return None

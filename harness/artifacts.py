@@ -1,0 +1,12 @@
+"""Names of the artifacts that the ledger keeps with runs and that results are read from."""
+
+PLAN = "plan.json"
+"""Of a grid: the plan as JSON."""
+THROUGHPUT = "throughput.csv"
+"""Of a grid: the rounds of the probe."""
+CURVES = "curves.csv"
+"""Of a training: one row an epoch."""
+PREDICTIONS = "test_predictions.npz"
+"""Of a training: predicted and true class of each test image."""
+TRACEBACK = "traceback.txt"
+"""Of a training that raised."""

@@ -1,0 +1,19 @@
+"""The tracking store: the only import of mlflow, and its only writer.
+
+What happened lies here and nowhere else. A grid is a parent run; every cell × seed has a child run. The first that
+needs a training is that training's run; each other is a light one that copies its final figures.
+"""
+
+import logging
+import os
+
+# Read by mlflow when it is imported: no line for every run, no report of use to anybody.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+for _name in ("alembic", "mlflow"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+from harness.track.log import GridLog  # noqa: E402
+from harness.track.store import Store, reach, tracking_uri, without_secrets  # noqa: E402
+
+__all__ = ["GridLog", "Store", "reach", "tracking_uri", "without_secrets"]

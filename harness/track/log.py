@@ -1,0 +1,157 @@
+"""Writing the runs of one grid."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from harness import views
+from harness.errors import HarnessError
+from harness.track.store import PARENT, Store
+
+PROCESS = "harness.process"
+"""Tag of the process that writes a run: host, then process id and start."""
+_FLUSH_S = 5.0
+"""Longest time that a point waits before it is sent."""
+_BATCH = 900
+"""Metrics of one call; mlflow takes at most 1,000 items."""
+
+
+def process_mark(pid: int) -> str:
+    """Return a process id with the time it started, so that a later process of the same id is not taken for it."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return f"{pid}-{fields[19]}"
+
+
+class GridLog:
+    """Writes the runs of one grid."""
+
+    def __init__(self, store: Store, study: str, grid: str, tags: Mapping[str, str]) -> None:
+        """Open the grid's parent run, making it where there is none, and settle what a dead process left RUNNING."""
+        self._store, self._client = store, store.client
+        self._tags = dict(tags)
+        self._process = {PROCESS: f"{platform.node()}/{process_mark(os.getpid())}"}
+        self._pending: dict[str, list[Metric]] = {}
+        self._flushed: dict[str, float] = {}
+        experiment = store.experiment(study, create=True)
+        assert experiment is not None  # it was created
+        self.experiment_id = experiment
+        parent = store.find_grid(study, grid)
+        if parent is None:
+            kind = {"harness.kind": "grid", "harness.grid": grid}
+            parent = self._client.create_run(experiment, run_name=f"{study} (grid)", tags={**self._tags, **kind})
+        self.parent: Run = parent
+        self.children = store.children(parent)
+        for child in self.children:
+            if child.info.status == "RUNNING" and self._is_dead(child):
+                self.end(child.info.run_id, "KILLED", {"harness.reason": "its process ended before it did"})
+
+    def _is_dead(self, run: Run) -> bool:
+        """Whether the process that wrote a run is gone; raises HarnessError where it is at work on this host.
+
+        What runs on another host is left alone: from here nobody can tell.
+        """
+        host, _, process = run.data.tags.get(PROCESS, "").rpartition("/")
+        if host not in ("", platform.node()):
+            return False
+        pid = int(process.partition("-")[0] or 0)
+        if pid not in (0, os.getpid()) and process == process_mark(pid):
+            raise HarnessError(f"process {pid} is at work on this grid; wait for it")
+        return True
+
+    @property
+    def run_id(self) -> str:
+        """Id of the parent run."""
+        return str(self.parent.info.run_id)
+
+    def resume(self) -> None:
+        """Mark the grid as running."""
+        self._client.update_run(self.run_id, status="RUNNING")
+
+    def settle(self, status: str) -> None:
+        """Give a grid of which nothing is left the status it deserves, where a dead process left it another."""
+        if self.parent.info.status != status:
+            self._client.set_terminated(self.run_id, status)
+
+    def supersede(self, runs: Iterable[Run]) -> None:
+        """Mark child runs as no result of the grid any more, so that its views leave them out."""
+        for run in runs:
+            if run.data.tags.get(views.CURRENT) == "true":
+                self._client.set_tag(run.info.run_id, views.CURRENT, "false")
+
+    def close(self, status: str) -> None:
+        """Mark the grid as ended with `status`; runs still open end as KILLED."""
+        for run_id in list(self._pending):
+            self.end(run_id, "KILLED", {"harness.reason": "the grid was stopped"})
+        self._client.set_terminated(self.run_id, status)
+
+    def describe(self, note: str) -> None:
+        """Set the description that the UI shows on the grid's page."""
+        self._client.set_tag(self.run_id, "mlflow.note.content", note[:8000])
+
+    def begin(self, name: str, params: Mapping[str, str], tags: Mapping[str, str], data: tuple[str, str] | None) -> str:
+        """Begin a child run; `data` is the name and digest of its data set. Returns its id."""
+        run = self._client.create_run(
+            self.experiment_id, run_name=name, tags={**self._tags, **tags, **self._process, PARENT: self.run_id}
+        )
+        run_id = str(run.info.run_id)
+        self._pending[run_id], self._flushed[run_id] = [], time.monotonic()
+        self._client.log_batch(run_id, params=[Param(key, value[:6000]) for key, value in params.items()])
+        if data:
+            dataset = Dataset(
+                name=data[0], digest=data[1][:36], source_type="local", source=json.dumps({"name": data[0]})
+            )
+            self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        return run_id
+
+    def metrics(self, run_id: str, values: Mapping[str, float], timestamp: int, step: int = 0) -> None:
+        """Take metrics; they are sent in batches, and the same point twice changes nothing.
+
+        Numbers that are none are left out: mlflow's pages break on NaN and keep infinity as 1.8e308.
+        """
+        pending = self._pending[run_id]
+        pending += [Metric(key, value, timestamp, step) for key, value in values.items() if math.isfinite(value)]
+        if len(pending) >= _BATCH or time.monotonic() - self._flushed[run_id] > _FLUSH_S:
+            self._flush(run_id)
+
+    def _flush(self, run_id: str, tags: Mapping[str, str] | None = None) -> None:
+        pending = self._pending.get(run_id, [])
+        extra = [RunTag(key, value[:8000]) for key, value in (tags or {}).items()]
+        if pending or extra:
+            self._client.log_batch(run_id, metrics=pending, tags=extra)
+            pending.clear()
+        self._flushed[run_id] = time.monotonic()
+
+    def artifacts(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Keep files with a run, by name."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                Path(folder, name).write_bytes(content)
+            self._client.log_artifacts(run_id, folder)
+
+    def end(self, run_id: str, status: str, tags: Mapping[str, str]) -> None:
+        """Send what is left of a child run and end it with `status`."""
+        self._flush(run_id, tags)
+        self._pending.pop(run_id, None)
+        self._client.set_terminated(run_id, status)
+
+    def save_views(self, tricks: list[str]) -> None:
+        """Save the grid's shared views in its experiment; a store that does not take them goes without."""
+        for key, value in views.tags(self.run_id, tricks, time.time_ns() // 1_000_000).items():
+            try:
+                self._client.set_experiment_tag(self.experiment_id, key, value)
+            except MlflowException as error:
+                logging.getLogger(__name__).warning("the view %s was not saved: %s", key, error)

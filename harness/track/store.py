@@ -1,0 +1,150 @@
+"""A connection to the store: what is there, and whether it answers."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+
+from harness.errors import HarnessError
+from harness.workspace import Workspace
+
+PARENT = "mlflow.parentRunId"
+_PAGE = 1000
+
+
+def tracking_uri(workspace: Workspace) -> str:
+    """Return MLFLOW_TRACKING_URI where it is set, else the workspace's own database, always by absolute path."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.database}"
+
+
+def without_secrets(uri: str) -> str:
+    """Return a URI as it may be printed: user and password left out."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    return uri.replace(parts.netloc, host, 1) if "@" in parts.netloc else uri
+
+
+class Store:
+    """A connection to a tracking store that is known to answer."""
+
+    def __init__(self, workspace: Workspace, create: bool = False) -> None:
+        """Connect; with `create`, make and initialise the workspace's own database before any other process uses it.
+
+        Raises HarnessError where the store cannot be used, or is not there.
+        """
+        self.uri = tracking_uri(workspace)
+        self.remote = urlsplit(self.uri).scheme in ("http", "https")
+        self._workspace = workspace
+        reach(workspace)
+        if not create and self._own and not workspace.database.exists():
+            raise HarnessError(f"nothing was run in {workspace.root} yet: there is no {workspace.database.name}")
+        try:
+            self.client = MlflowClient(self.uri)
+            self.client.search_experiments(max_results=1)
+        except Exception as error:  # a store fails with errors of every library below it
+            raise _unusable(self.uri, error) from error
+
+    @property
+    def _own(self) -> bool:
+        return self.uri == f"sqlite:///{self._workspace.database}"
+
+    def experiment(self, name: str, create: bool = False) -> str | None:
+        """Return the id of the experiment of study `name`; a deleted one is restored where it is to be created."""
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            if not create:
+                return None
+            # A server knows where its artifacts go; a database of the workspace keeps them beside itself.
+            location = (self._workspace.artifacts / name).as_uri() if self._own else None
+            return str(self.client.create_experiment(name, artifact_location=location))
+        if found.lifecycle_stage != "active" and create:
+            self.client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def grids(self) -> list[tuple[str, str]]:
+        """Return (experiment id, grid run id) of every grid, the latest first."""
+        ids = [e.experiment_id for e in self.client.search_experiments()]
+        runs = self.search(ids, "tags.`harness.kind` = 'grid'") if ids else []
+        return [(run.info.experiment_id, run.info.run_id) for run in runs]
+
+    def find_grid(self, study: str, grid: str) -> Run | None:
+        """Return the parent run of a grid, or None."""
+        experiment = self.experiment(study)
+        if experiment is None:
+            return None
+        return next(
+            iter(self.search([experiment], f"tags.`harness.kind` = 'grid' and tags.`harness.grid` = '{grid}'")), None
+        )
+
+    def children(self, parent: Run) -> list[Run]:
+        """Return the child runs of a grid, the latest first."""
+        return list(self.search([parent.info.experiment_id], f"tags.`{PARENT}` = '{parent.info.run_id}'"))
+
+    def trained(self, digest: str, versions: Mapping[str, str]) -> Run | None:
+        """Return the finished run of a training in any study, made by the same versions, or None."""
+        ids = [e.experiment_id for e in self.client.search_experiments()]
+        conditions = {"harness.digest": digest, "harness.kind": "replicate", **versions}
+        where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in conditions.items())
+        return next(iter(self.search(ids, f"{where} and attributes.status = 'FINISHED'")), None)
+
+    def search(self, experiments: list[str], where: str) -> Iterator[Run]:
+        """Yield the active runs that match, the latest first, page by page: a single call stops in silence at 1,000."""
+        token = None
+        while True:
+            page = self.client.search_runs(
+                experiments, where, ViewType.ACTIVE_ONLY, _PAGE, ["attributes.start_time DESC"], token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def read_artifact(self, run: Run, name: str) -> bytes | None:
+        """Return the content of an artifact, or None where the run has none of that name."""
+        uri = f"{run.info.artifact_uri}/{name}"
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                path = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.uri)
+            except (MlflowException, OSError) as error:
+                if name in {file.path for file in self.client.list_artifacts(run.info.run_id)}:
+                    raise HarnessError(f"cannot read {name} of run {run.info.run_id}: {error}") from error
+                return None
+            return Path(path).read_bytes()
+
+
+def reach(workspace: Workspace) -> None:
+    """Raise HarnessError, soon and clearly, where the store's server does not answer: mlflow retries for minutes."""
+    uri = tracking_uri(workspace)
+    scheme = urlsplit(uri).scheme
+    try:
+        if scheme in ("http", "https"):
+            urllib.request.urlopen(f"{without_secrets(uri).rstrip('/')}/health", timeout=5).close()
+        elif scheme and not scheme.startswith("sqlite"):
+            from sqlalchemy import create_engine
+
+            create_engine(uri).connect().close()
+    except urllib.error.HTTPError:
+        return  # it answers; whether it lets us in is its own to say
+    except Exception as error:  # drivers of every database raise their own
+        raise _unusable(uri, error) from error
+
+
+def _unusable(uri: str, error: Exception) -> HarnessError:
+    message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    password = urlsplit(uri).password
+    if password:
+        message = message.replace(password, "***")
+    return HarnessError(
+        f"cannot use the tracking store {without_secrets(uri)}: {message}; "
+        "set MLFLOW_TRACKING_URI to a store that answers, or unset it to use the workspace's own mlflow.db"
+    )
