@@ -117,6 +117,7 @@ def enter_phase(module: nn.Module, phase: ResolvedPhase, training: Training, pre
                 "params": [parameters[name] for name in group.names],
                 "weight_decay": group.weight_decay,
                 "lr_factor": group.lr_factor,
+                "peak_lr": 0.0,
             }
             for group in phase.groups
         ],
@@ -135,6 +136,7 @@ def train_step(module: nn.Module, optimizer: Optimizer, images: Tensor, targets:
     """Take one step on images [N, 3, H, W] and targets [N, K]; return the loss before it, a scalar on the device."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
+        group["peak_lr"] = max(group["peak_lr"], group["lr"])
     loss = F.cross_entropy(module(images), targets)
     loss.backward()
     optimizer.step()

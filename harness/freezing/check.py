@@ -24,26 +24,29 @@ def snapshot(module: nn.Module) -> State:
 def verify(module: nn.Module, before: State, phase: ResolvedPhase, optimizer: Optimizer) -> None:
     """Compare the module with its `snapshot` from the start of `phase`; raises FreezeViolation naming what is wrong.
 
-    A parameter meant to learn may stand still where the optimizer did update it, by less than its floats resolve.
+    A parameter meant to learn may stand still where its updates are too small for its floats: a γ of 1 at a tiny rate.
     """
     meant = set(phase.trainable) | {f"{norm}.{name}" for norm in phase.bn_stats for name in _STATISTICS}
     moved = {name for name, tensor in snapshot(module).items() if not same_bits(tensor, before[name])}
     stray = sorted(moved - meant)
-    stuck = sorted((meant & set(before)) - moved - _updated(module, optimizer))
+    stuck = sorted((meant & set(before)) - moved - _too_small_to_see(module, optimizer))
     if stray:
         raise FreezeViolation(f"frozen but moved: {', '.join(stray)}")
     if stuck:
         raise FreezeViolation(f"meant to learn but did not move: {', '.join(stuck)}")
 
 
-def _updated(module: nn.Module, optimizer: Optimizer) -> set[str]:
-    """Return the parameters for which the optimizer holds a momentum that is not zero."""
-    held = {
-        id(parameter)
-        for parameter, state in optimizer.state.items()
-        if any(isinstance(value, Tensor) and value.count_nonzero() for value in state.values())
-    }
-    return {name for name, parameter in module.named_parameters() if id(parameter) in held}
+def _too_small_to_see(module: nn.Module, optimizer: Optimizer) -> set[str]:
+    """Return the parameters whose momentum, at the highest rate they had, lies below the resolution of their floats."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    found = set()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            momentum = optimizer.state[parameter].get("momentum_buffer") if parameter in optimizer.state else None
+            resolution = torch.finfo(parameter.dtype).eps * parameter.abs()
+            if momentum is not None and momentum.any() and (group["peak_lr"] * momentum.abs() <= resolution).all():
+                found.add(names[id(parameter)])
+    return found
 
 
 def same_bits(left: Tensor, right: Tensor) -> bool:
