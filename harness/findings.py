@@ -77,6 +77,6 @@ def _chance(top: pd.DataFrame) -> list[str]:
     apart = known[(known["low"] > 0) | (known["high"] < 0)]
     return [
         f"Of {len(known)} effects with an interval, {len(apart)} {'has' if len(apart) == 1 else 'have'} one that "
-        f"leaves out 0; about {0.05 * len(known):.1f} would if no trick did anything. No correction for their number "
+        f"leaves out 0; about {0.05 * len(known):.1f} would if nothing had any effect. No correction for their number "
         "is made: all are exploratory."
     ]

@@ -109,7 +109,7 @@ def _counts(grid: Grid) -> str:
 
 def _tables(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str, pd.DataFrame | None]:
     return {
-        "effects_table": _effects_table(effects),
+        "effects_table": _effects_table(effects, cells["policy"].iloc[0]),
         "cells_table": _cells_table(cells),
         "problems": _problems(grid.runs),
         "judged": _judged(grid.plan),
@@ -117,7 +117,7 @@ def _tables(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str,
     }
 
 
-def _effects_table(effects: pd.DataFrame) -> pd.DataFrame:
+def _effects_table(effects: pd.DataFrame, first: str) -> pd.DataFrame:
     top = effects[effects["metric"] == "test_top1"].to_dict("records")
     speed = {
         (row["policy"], row["trick"]): row for row in effects[effects["metric"] == "images_per_s"].to_dict("records")
@@ -129,7 +129,7 @@ def _effects_table(effects: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "policy": row["policy"],
-                "trick": row["trick"] or "the policy itself",
+                "trick": row["trick"] or f"none: against {first}",
                 "points of top-1": wording.points(row["estimate"]),
                 "95 % interval": wording.points_between(row["low"], row["high"]),
                 "n": row["n"],
