@@ -1,4 +1,4 @@
-"""Names of the artifacts that the ledger keeps with runs and that results are read from."""
+"""Names of what the ledger keeps with runs and results are read from: artifacts and final metrics."""
 
 PLAN = "plan.json"
 """Of a grid: the plan as JSON."""
@@ -10,3 +10,15 @@ PREDICTIONS = "test_predictions.npz"
 """Of a training: predicted and true class of each test image."""
 TRACEBACK = "traceback.txt"
 """Of a training that raised."""
+METRICS = (
+    "test_top1",
+    "val_top1",
+    "train_loss",
+    "images_per_s",
+    "train_s",
+    "wall_s",
+    "peak_memory_bytes",
+    "trainable_params",
+    "frozen_unchanged",
+)
+"""The final metrics of a run, in the order of the columns."""

@@ -29,7 +29,7 @@ STYLE: Any = {
     "svg.fonttype": "path",
 }
 GREY = "#767676"
-SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d", "8", "H", "1", "2", "3", "4", "+", "x")
 
 
 def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure:
@@ -40,11 +40,12 @@ def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure:
     """
     top = effects[(effects["metric"] == "test_top1") & (effects["kind"] != "policy")]
     policies = list(dict.fromkeys(cells["policy"]))
-    columns = list(dict.fromkeys(top["trick"]))
+    columns = list(dict.fromkeys(top["trick"])) or ["no trick"]
     values = top.pivot_table(index="policy", columns="trick", values="estimate", dropna=False, observed=False)
     shown = 100 * values.reindex(index=policies, columns=columns).to_numpy(dtype=float)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.1 + 1.18 * max(len(columns), 3), 1.45 + 0.72 * len(policies)), layout="constrained")
+        width = max(7.6, 2.1 + 1.18 * len(columns))  # wide enough for the title
+        figure = Figure(figsize=(width, 1.65 + 0.72 * len(policies)), layout="constrained")
         axes = figure.add_subplot()
         limit = max(1.0, float(np.nanmax(np.abs(shown), initial=0.0)))
         cmap = mpl.colormaps["PuOr_r"].with_extremes(bad="#eeeeee")
@@ -68,8 +69,10 @@ def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure:
                 )
         figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02, label="points of test top-1")
         axes.set_title("Effect of each trick on test top-1, against the same policy without tricks")
-        level = "95 % interval of the mean paired difference (t over seeds)"
-        axes.set_xlabel(f"trick set: top-1 points gained, with the {level} below", color=GREY)
+        axes.set_xlabel(
+            "trick set; in each cell the mean difference paired by seed, in points,\nand its 95 % t interval over seeds",
+            color=GREY,
+        )
     return figure
 
 

@@ -11,26 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.artifacts import CURVES, PLAN, THROUGHPUT
+from harness.artifacts import CURVES, METRICS, PLAN, THROUGHPUT
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from harness.track import Store
-
-METRICS = (
-    "test_top1",
-    "val_top1",
-    "train_loss",
-    "images_per_s",
-    "train_s",
-    "wall_s",
-    "peak_memory_bytes",
-    "trainable_params",
-    "frozen_unchanged",
-)
-"""The final metrics of a run, in the order of the columns."""
-
 
 _CURVE_TYPES = {"epoch": int, "step": int, "train_loss": float, "val_top1": float}
 _THROUGHPUT_TYPES = {

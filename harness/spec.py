@@ -10,12 +10,15 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from harness.artifacts import METRICS
 from harness.errors import unknown
 from harness.freezing.policies import POLICIES, Policy
 from harness.models.zoo import MODELS
@@ -33,9 +36,22 @@ def _check_name(name: str) -> str:
     return name
 
 
-_COLUMNS = ("policy", "seed", "cell", "status", "reason", "baseline", "run_id", "trained_by")
+_COLUMNS = (
+    "policy",
+    "seed",
+    "cell",
+    "status",
+    "reason",
+    "baseline",
+    "run_id",
+    "trained_by",
+    "n",
+    "failed",
+    "diverged",
+    "missing",
+)
 _PARAMS = ("model", "data", "epochs", "batch_size", "lr", "weight_decay")
-RESERVED = frozenset((*_COLUMNS, *_PARAMS))
+RESERVED = frozenset((*_COLUMNS, *_PARAMS, *METRICS))
 """Params of a run and columns of its tables, which no trick's label may take."""
 
 
@@ -67,7 +83,7 @@ def _seed_list(value: Any) -> Any:
 class Section(BaseModel):
     """A part of a spec."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -220,6 +236,13 @@ class Trial(Section):
     list: tuple[tuple[str, ...], ...]
 
 
+Design = Annotated[
+    Annotated[Literal["one_in", "all"], Tag("name")] | Annotated[Trial, Tag("mapping")],
+    # One form or the other, so that an error speaks of the form that was written.
+    Discriminator(lambda value: "mapping" if isinstance(value, dict | Trial) else "name"),
+]
+
+
 class Throughput(Section):
     """The exclusive probe of training speed and memory."""
 
@@ -248,7 +271,7 @@ class Spec(Section):
         dict[str, TrickSpec | None], BeforeValidator(_from_list), AfterValidator(_check_labels), Field(max_length=64)
     ] = Field(default_factory=dict)
     """Names of tricks, or a mapping from a label to parameters."""
-    designs: Annotated[tuple[Literal["one_in", "all"] | Trial, ...], Field(min_length=1)] = ("one_in", "all")
+    designs: Annotated[tuple[Design, ...], Field(min_length=1)] = ("one_in", "all")
     """Which trick sets are tried, the baseline always among them."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seed_list)]
     """A number of seeds, or a list of them."""

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -22,8 +22,6 @@ from harness.spec import Spec, TrickSpec
 from harness.tricks import TRICKS, Trick
 
 Location = tuple[int | str, ...]
-_NO_IDENTITY = ("about", "throughput")
-"""Keys that change no number of any training."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +54,29 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
     for override in overrides:
         _override(document, override)
     places = Places(path, document, overrides)
-    text = json.dumps(document, default=str)
+    try:
+        text = json.dumps(document, default=str)
+    except TypeError as error:
+        raise HarnessError(f"{path}: a key must be a name: {error}") from None
     try:
         # Strict JSON mode: lists serve as tuples, and no string is taken for a number.
         spec = Spec.model_validate_json(text)
     except ValidationError as error:
         raise HarnessError(places.explain(error)) from None
     tricks = {label: _trick(label, given, places) for label, given in spec.tricks.items()}
-    written = {key: value for key, value in json.loads(text).items() if key not in _NO_IDENTITY}
-    return Study(_rooted(spec, path.resolve().parent), tricks, path, tuple(overrides), digest(written), places)
+    grid = digest(_identity(json.loads(text)))
+    return Study(_rooted(spec, path.resolve().parent), tricks, path, tuple(overrides), grid, places)
+
+
+def _identity(written: dict[str, Any]) -> dict[str, Any]:
+    """Return what the user wrote without what changes no number of any training."""
+    kept = {key: value for key, value in written.items() if key not in ("about", "throughput")}
+    if isinstance(kept["policies"], dict):
+        kept["policies"] = {
+            name: {key: value for key, value in (policy or {}).items() if key not in ("about", "source")}
+            for name, policy in kept["policies"].items()
+        }
+    return kept
 
 
 def _rooted(spec: Spec, folder: Path) -> Spec:
@@ -112,6 +124,8 @@ def _parse(path: Path) -> CommentedMap:
         raise HarnessError(f"{path}{line}: no valid YAML: {error.problem}") from None
     except YAMLError as error:
         raise HarnessError(f"{path}: no valid YAML: {error}") from None
+    except (ValueError, TypeError, AttributeError) as error:  # what YAML's own constructors raise
+        raise HarnessError(f"{path}: no valid YAML value: {error}") from None
     if not isinstance(document, CommentedMap):
         raise HarnessError(f"{path}: a spec is a mapping of keys; legal: {', '.join(Spec.model_fields)}")
     return document
@@ -119,8 +133,8 @@ def _parse(path: Path) -> CommentedMap:
 
 def _override(document: CommentedMap, override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise HarnessError(f"--set {override!r}: write it as a.b=value")
+    if not equals or not all(key.split(".")):
+        raise HarnessError(f"--set {override}: write it as a.b=value")
     *parents, last = key.split(".")
     node: Any = document
     for parent in parents:
@@ -128,11 +142,11 @@ def _override(document: CommentedMap, override: str) -> None:
             node[parent] = CommentedMap()
         node = node[parent]
         if not isinstance(node, CommentedMap):
-            raise HarnessError(f"--set {override!r}: {parent!r} is no section of the spec")
+            raise HarnessError(f"--set {override}: {parent!r} is no section of the spec")
     try:
         node[last] = YAML(typ="safe").load(text)
     except YAMLError as error:
-        raise HarnessError(f"--set {override!r}: {text!r} is no valid YAML value") from error
+        raise HarnessError(f"--set {override}: {text!r} is no valid YAML value") from error
 
 
 class Places:
@@ -142,11 +156,14 @@ class Places:
         self._path, self._document = path, document
         self._overrides = {override.partition("=")[0]: override for override in overrides}
 
-    def at(self, location: Location) -> str:
-        """Return `file:line: a.b`, for the innermost part of `location` that was written."""
+    def at(self, location: Location, whole: bool = False) -> str:
+        """Return `file:line: a.b`, for the innermost part of `location` that was written.
+
+        `whole` says that all of the section at `location` is at fault, overrides inside it first of all.
+        """
         dotted = ".".join(str(part) for part in location)
         for key, override in self._overrides.items():
-            if _covers(key, dotted) or (_covers(dotted, key) and not self._in_file(location)):
+            if _covers(key, dotted) or (_covers(dotted, key) and (whole or not self._in_file(location))):
                 return f"--set {override}"
         node: Any = self._document
         line = 1
@@ -172,7 +189,7 @@ class Places:
 
     def _line(self, details: ErrorDetails, prefix: Location) -> str:
         location = (*prefix, *self._written(details["loc"]))
-        place = self.at(location)
+        place = self.at(location, whole=details["type"] == "value_error")
         if details["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             return f"{place}: {unknown('key', str(location[-1]), _siblings(location[:-1]))}"
         if details["type"] == "missing":
@@ -213,16 +230,18 @@ def _siblings(location: Location) -> list[str]:
     """Return the legal keys of the section at `location` of a spec."""
     model: Any = Spec
     for part in location:
-        if not hasattr(model, "model_fields"):
-            break
-        field = model.model_fields.get(part)
+        field = getattr(model, "model_fields", {}).get(part)
         if field is None:
             break
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next((o for o in options if hasattr(o, "model_fields")), None)
-    if hasattr(model, "model_fields"):
-        return list(model.model_fields)
-    return _dataclass_keys(location)
+        model = _model_in(field.annotation)
+    return list(model.model_fields) if model else _dataclass_keys(location)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the first section inside an annotation such as `tuple[Literal["x"] | Section, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)
 
 
 def _dataclass_keys(location: Location) -> list[str]:

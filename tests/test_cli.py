@@ -191,7 +191,7 @@ def test_diverged_cells_fail_and_the_grid_goes_on(
     assert runs.loc[runs["policy"] == "hot", "reason"].str.contains("training loss is nan|inf").all()
     assert set(runs.loc[runs["policy"] == "head", "status"]) == {"finished"}
     cells = table(stored, "cells").set_index("cell")
-    assert cells.loc["hot | baseline", ["n", "diverged"]].tolist() == [0, 2]
+    assert [cells["n"]["hot | baseline"], cells["diverged"]["hot | baseline"]] == [0, 2]
     assert "diverged" in (stored.results / "tiny" / "report.md").read_text()
 
     failed = [run for run in runs_of(stored) if run.info.status == "FAILED" and run.data.params]

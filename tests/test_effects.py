@@ -47,6 +47,7 @@ def test_known_effects_come_back():
         ("one_in", "full", "mixup"): [0.02, 0.03, -0.01],
         ("one_in", "full", "cosine"): [-0.05, -0.04, -0.08],
         ("combined", "full", "mixup + cosine"): [0.10, 0.11, 0.13],
+        ("policy", "head", ""): [-0.20, -0.40, -0.60],
         ("one_in", "head", "mixup"): [0.01, 0.04, 0.02],
     }
     assert [(r["kind"], r["policy"], r["trick"]) for r in rows(table)] == list(wanted)
@@ -95,6 +96,32 @@ def test_every_policy_is_held_against_its_own_baseline():
     assert full["estimate"] == pytest.approx(head["estimate"]) == pytest.approx(0.02)
 
 
+def test_policies_are_held_against_the_first():
+    runs = runs_table(
+        {
+            "head | baseline": [0.1, 0.2, "failed"],
+            "head | mixup": [0.9, 0.9, 0.9],
+            "full | baseline": [0.3, 0.5, 0.9],
+            "head_bn | baseline": [0.1, 0.4, 0.5],
+        }
+    )
+    table = effects(runs, throughput_table({"head | baseline": [200.0], "full | baseline": [100.0]}))
+    found = [r for r in rows(table) if r["kind"] == "policy"]
+    assert [(r["policy"], r["n"]) for r in found] == [("full", 2), ("head_bn", 2)]
+    assert [r["estimate"] for r in found] == pytest.approx([0.25, 0.1])
+    assert row(table, "full", "", "images_per_s")["estimate"] == pytest.approx(-math.log(2))
+
+
+def test_all_tricks_together_keep_the_name_of_their_cell():
+    labels = ["a", "b", "c", "d"]
+    names = ["full | baseline", *(f"full | {label}" for label in labels), "full | all 4 together"]
+    table = effects(runs_table({name: [0.5, 0.6] for name in names}), NO_PROBE)
+    assert [(r["kind"], r["trick"]) for r in rows(table)] == [
+        *(("one_in", label) for label in labels),
+        ("combined", "all 4 together"),
+    ]
+
+
 def test_reversed_table_turns_every_sign():
     outcomes = {
         "full | baseline": [0.50, 0.60, 0.70],
@@ -141,6 +168,14 @@ def test_no_pair_is_an_effect_without_a_number(status):
     assert math.isnan(found["estimate"])
     assert "no pair" in found["interval"]
     assert row(table, "full", "cosine")["estimate"] == pytest.approx(0.15)
+
+
+def test_figures_of_a_replicate_that_did_not_finish_do_not_count():
+    runs = runs_table({"full | baseline": [0.5, 0.6, 0.7], "full | mixup": [0.6, 0.8, 0.0]})
+    runs.loc[(runs["cell"] == "full | mixup") & (runs["seed"] == 2), "status"] = "failed"
+    found = row(effects(runs, NO_PROBE), "full", "mixup")
+    assert (found["n"], found["estimate"]) == (2, pytest.approx(0.15))
+    assert cells(runs)["test_top1_mean"].tolist() == pytest.approx([0.6, 0.7])
 
 
 def test_seeds_that_never_met_are_no_pair():
@@ -209,11 +244,16 @@ def test_costs_that_were_not_measured_are_no_number():
 
 
 def test_no_tricks_at_all_is_no_effect_and_no_error():
-    runs = runs_table({"full | baseline": [0.5, 0.6], "head | baseline": [0.4, "failed"]})
+    runs = runs_table({"full | baseline": [0.5, 0.6, "failed"]})
     table = effects(runs, NO_PROBE)
     assert table.empty
     assert tuple(table.columns) == COLUMNS
-    assert cells(runs)["n"].tolist() == [2, 1]
+    assert cells(runs)["n"].tolist() == [2]
+
+
+def test_no_tricks_leave_the_effects_of_policies():
+    table = effects(runs_table({"full | baseline": [0.5, 0.6], "head | baseline": [0.4, "failed"]}), NO_PROBE)
+    assert [(r["kind"], r["n"]) for r in rows(table)] == [("policy", 1)]
 
 
 def test_policy_without_a_baseline_has_no_effects():

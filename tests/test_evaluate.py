@@ -18,9 +18,11 @@ class Shade(nn.Module):
             self.fc.weight.copy_(torch.tensor([[-1.0] * 3, [1.0] * 3]))
             self.fc.bias.zero_()
         self.batches: list[int] = []
+        self.kept_for_backward = True
 
     def forward(self, images: Tensor) -> Tensor:
         self.batches.append(len(images))
+        self.kept_for_backward = torch.is_grad_enabled()
         logits: Tensor = self.fc(self.drop(self.norm(images)).mean(dim=(2, 3)))
         return logits
 
@@ -67,14 +69,19 @@ def test_predicting_leaves_evaluation_mode_and_changes_nothing_else():
     module.fc.weight.requires_grad_(False)
     module.fc.bias.grad = torch.ones(2)
     before, generator = copy_of(module.state_dict()), torch.get_rng_state()
-    predictions = predict(module, shades([0, 255]), Normalise(TWO_CLASSES, CPU))
+    predict(module, shades([0, 255]), Normalise(TWO_CLASSES, CPU))
     assert not any(child.training for child in module.modules())
     assert not changed(before, copy_of(module.state_dict()))
     assert [p.requires_grad for p in module.parameters()] == [True, True, False, True]
     assert torch.equal(module.fc.bias.grad, torch.ones(2))
     assert torch.equal(torch.get_rng_state(), generator)
     assert torch.is_grad_enabled()
-    assert not predictions.requires_grad
+
+
+def test_nothing_is_kept_for_a_backward_pass():
+    module = Shade()
+    predict(module, shades([0, 255]), Normalise(TWO_CLASSES, CPU))
+    assert not module.kept_for_backward
 
 
 def test_images_go_through_in_batches_of_one_size_and_come_out_in_order():

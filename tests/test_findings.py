@@ -5,7 +5,7 @@ import re
 import pytest
 
 from harness.effects import cells, effects
-from harness.findings import findings
+from harness.findings import coverage, findings
 from tests.samples import runs_table, throughput_table
 
 NOISE = [0.01, -0.01, 0.0, 0.02, -0.02, 0.005]
@@ -103,7 +103,7 @@ def test_largest_difference_of_each_policy_is_named_with_its_interval():
     assert "n = 3" in head
     # −20, although b is not alone: the largest in size, whatever its sign.
     assert " a + b: −20.0 points" in full
-    low, high = re.search(r"interval (.\d+\.\d) to (.\d+\.\d)", head).groups()
+    ((low, high),) = re.findall(r"interval (.\d+\.\d) to (.\d+\.\d)", head)
     assert float(low.replace("−", "-")) < 12 < float(high)
 
 
@@ -123,10 +123,28 @@ def test_n_is_that_of_the_pairs():
 # Policies.
 
 
-def test_policies_are_ranked_by_their_baselines():
+def test_policies_are_told_by_their_baselines():
     sentence = said(TABLES["two policies"], "Without tricks")
-    assert sentence.index("full 81.0 ± 1.0") < sentence.index("head 30.0 ± 1.0")
+    assert "full 81.0 ± 1.0" in sentence
+    assert "head 30.0 ± 1.0" in sentence
     assert "3 seeds" in sentence
+
+
+def test_policies_are_held_against_the_first_with_their_intervals():
+    sentence = said(TABLES["two policies"], "Against head")
+    assert "full +51.0 points" in sentence
+    assert "n = 3" in sentence
+    ((low, high),) = re.findall(r"interval (.\d+\.\d) to (.\d+\.\d)", sentence)
+    assert float(low) < 51 < float(high)
+
+
+def test_one_policy_is_held_against_none():
+    assert not [s for s in sentences(TABLES["gain"]) if "Against" in s]
+
+
+def test_difference_of_policies_is_no_strongest_trick():
+    assert "12.0" in said(TABLES["two policies"], "Under head")
+    assert not [s for s in sentences(TABLES["no tricks"]) if "Under" in s]
 
 
 def test_policies_with_lost_replicates_say_over_how_many():
@@ -137,6 +155,28 @@ def test_policies_with_lost_replicates_say_over_how_many():
 def test_policy_of_which_nothing_finished_is_left_out():
     outcomes = {"full | baseline": [0.5, 0.6], "head | baseline": ["failed", "failed"]}
     assert "head" not in said(outcomes, "Without tricks")
+    assert not [s for s in sentences(outcomes) if "Against" in s]
+
+
+def test_nothing_is_held_against_a_policy_of_which_nothing_finished():
+    outcomes = {"full | baseline": ["failed"] * 2, "head | baseline": [0.5, 0.6], "head_bn | baseline": [0.6, 0.8]}
+    assert not [s for s in sentences(outcomes) if "Against" in s]
+
+
+# What the intervals cover.
+
+
+@pytest.mark.parametrize("weights", ["random", "torchvision X"])
+@pytest.mark.parametrize("drawn", [True, False])
+def test_coverage_is_what_differs_between_the_seeds(weights, drawn):
+    text = coverage({"settings": {"weights": weights, "train images drawn by seed": drawn}})
+    covered, _, not_covered = text.partition("do not cover")
+    assert ("training images" in covered) == drawn
+    assert ("initial head" in covered) == (weights != "random")
+    assert ("initial weights" in covered) == (weights == "random")
+    assert "order of the data" in covered
+    assert "test images" in not_covered
+    assert ("pretrained network" in not_covered) == (weights != "random")
 
 
 # Few seeds, and nothing at all.

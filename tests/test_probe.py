@@ -1,6 +1,7 @@
 import gc
 import math
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -28,7 +29,8 @@ def measure(tmp_path):
     """A function that probes trainings in one round of one step, and returns the peak memory of each."""
 
     def peaks(*trainings: Training) -> list[int]:
-        return [record.peak_memory_bytes for record in probe(trainings, 1, 1, tmp_path, CPU)]
+        of = {record.digest: record.peak_memory_bytes for record in probe(trainings, 1, 1, tmp_path, CPU)}
+        return [of[training.digest] for training in trainings]
 
     return peaks
 
@@ -112,11 +114,26 @@ def test_trainings_are_measured_in_interleaved_rounds(tmp_path):
     head, full = two_steps(policy="head"), two_steps()
     records = list(probe((head, full), 3, 1, tmp_path, CPU))
     assert all(isinstance(record, Probed) for record in records)
-    assert [(record.round, record.digest) for record in records] == [
-        (number, training.digest) for number in range(3) for training in (head, full)
-    ]
+    assert [record.round for record in records] == [0, 0, 1, 1, 2, 2]
+    for number in range(3):
+        assert {record.digest for record in records if record.round == number} == {head.digest, full.digest}
     assert all(math.isfinite(record.images_per_s) and record.images_per_s > 0 for record in records)
     assert len({(record.digest, record.peak_memory_bytes) for record in records}) == 2
+
+
+def test_each_round_has_an_order_of_its_own_and_the_same_each_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(probing, "_peak_memory", lambda *_: 1)
+    monkeypatch.setattr(probing, "_images_per_s", lambda *_: 1.0)
+    trainings = tuple(two_steps(seed=seed) for seed in range(3))
+    once, again = (
+        [(record.round, record.digest) for record in probe(trainings, 24, 1, tmp_path, CPU)] for _ in range(2)
+    )
+    assert once == again
+    rounds = [tuple(digest for _, digest in once[at : at + 3]) for at in range(0, 72, 3)]
+    assert all(set(order) == {training.digest for training in trainings} for order in rounds)
+    # None is always first, and none always after the same other.
+    assert len({order[0] for order in rounds}) == 3
+    assert len({pair for order in rounds for pair in pairwise(order)}) == 6
 
 
 def test_a_training_that_raises_is_left_out_without_harm_to_the_others(tmp_path):
@@ -135,7 +152,8 @@ def test_a_training_that_raised_once_is_not_tried_again(tmp_path, monkeypatch):
     monkeypatch.setattr(probing, "_peak_memory", spy)
     one, other = two_steps(seed=0), two_steps(seed=1)
     assert list(probe((one, other), 3, 1, tmp_path, CPU)) == []
-    assert tried == [one.digest, other.digest]
+    assert len(tried) == 2
+    assert set(tried) == {one.digest, other.digest}
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness.artifacts import METRICS
 from harness.errors import HarnessError
 from harness.report import check_writable, write_report
-from harness.results import METRICS, Grid
+from harness.results import Grid
 
 PLAN = {
     "name": "study",
@@ -32,7 +33,7 @@ PLAN = {
 
 def grid(**changes: object) -> Grid:
     """Two policies × (baseline, warmup) × two seeds; the last replicate diverged."""
-    rows = []
+    rows: list[dict] = []
     for policy, level in (("full", 0.9), ("head", 0.5)):
         for warmup in (False, True):
             for seed in (0, 1):

@@ -73,9 +73,24 @@ def test_two_warmups_multiply_and_the_longer_one_decides_where_decay_begins():
     assert factors == pytest.approx([1 / 2 * 1 / 4, 1 * 2 / 4, 3 / 4, 1, *cosine], rel=1e-12)
 
 
-def test_a_warmup_longer_than_the_schedule_is_all_ramp():
-    factors = lr_factors(ONE, [LinearWarmup(2)], CosineDecay(), epochs=1, steps_per_epoch=4)
-    assert factors == [i / 8 for i in range(1, 5)]
+@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("decay", [CONSTANT, CosineDecay()], ids=["constant", "cosine"])
+def test_a_warmup_as_long_as_the_schedule_or_longer_is_refused(epochs, decay):
+    with pytest.raises(ValueError, match=f"^a warmup of {4 * epochs} steps leaves nothing of a schedule of 4$"):
+        lr_factors(ONE, [LinearWarmup(epochs)], decay, epochs=1, steps_per_epoch=4)
+
+
+def test_a_warmup_up_to_the_last_step_but_one_is_all_ramp_and_then_one_step():
+    factors = lr_factors(ONE, [LinearWarmup(0.75)], CosineDecay(), epochs=1, steps_per_epoch=4)
+    assert factors == pytest.approx([1 / 3, 2 / 3, 1, 1], rel=1e-12)
+
+
+def test_a_warmup_as_long_as_one_of_several_schedules_is_refused():
+    for start, length in ((0.25, 2), (0.75, 2)):
+        with pytest.raises(ValueError, match=f"^a warmup of 2 steps leaves nothing of a schedule of {length}$"):
+            lr_factors([phase(0.0), phase(start, restart=True)], [LinearWarmup(1)], CONSTANT, 4, 2)
+    # Where the schedule goes on, a short phase is no short schedule.
+    assert len(lr_factors([phase(0.0), phase(0.75)], [LinearWarmup(1)], CONSTANT, 4, 2)) == 8
 
 
 def test_a_phase_that_does_not_restart_the_schedule_changes_nothing():

@@ -9,7 +9,14 @@ from harness.workspace import Workspace, find
 
 def test_things_lie_in_the_workspace(tmp_path):
     workspace = Workspace(tmp_path)
-    places = [workspace.database, workspace.artifacts, workspace.checkpoints, workspace.cache, workspace.results]
+    places = [
+        workspace.database,
+        workspace.artifacts,
+        workspace.checkpoints,
+        workspace.cache,
+        workspace.results,
+        workspace.lock,
+    ]
     assert {place.parent for place in places} == {tmp_path}
     assert len(set(places)) == len(places)
     assert not any(place.exists() for place in places)  # naming a place makes nothing

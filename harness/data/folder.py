@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from harness.data.split import OPEN, TEST, TRAIN, VAL, Pool
 from harness.digest import digest
@@ -53,10 +53,11 @@ def listing(root: Path) -> list[Entry]:
 def _classes(root: Path, folder: Path, given: int) -> Iterator[Entry]:
     for child in sorted(folder.iterdir()):
         if child.is_dir() and not child.name.startswith("."):
-            for directory, _, names in os.walk(child):
+            for directory, inner, names in os.walk(child):
+                inner[:] = [name for name in inner if not name.startswith(".")]
                 for name in names:
                     path = Path(directory, name)
-                    if path.suffix.lower() in SUFFIXES:
+                    if path.suffix.lower() in SUFFIXES and not name.startswith("."):
                         yield Entry(path.relative_to(root).as_posix(), child.name, given)
 
 
@@ -74,6 +75,8 @@ def chosen(data: Data) -> tuple[list[Entry], tuple[str, ...]]:
 def survey(data: Data) -> tuple[dict[str, dict[int, int]], str]:
     """Return how many images each class has by split given, copies counted, and a digest of the files."""
     entries, classes = chosen(data)
+    if len(classes) < 2:
+        raise HarnessError(f"{data.root} holds one class, {classes[0]!r}; a classifier needs two or more folders")
     found: dict[str, dict[int, int]] = {name: {} for name in classes}
     content = hashlib.sha256()
     for entry in entries:
@@ -129,8 +132,8 @@ def decode_file(path: Path, size: int) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+            rgb = _to_rgb(image)
+    except Exception as error:  # the decoders of Pillow raise errors of every kind
         raise HarnessError(f"cannot read image {path}: {error}") from error
     width, height = rgb.size
     if (width, height) != (size, size):
@@ -139,3 +142,12 @@ def decode_file(path: Path, size: int) -> np.ndarray:
         left, top = (rgb.width - size) // 2, (rgb.height - size) // 2
         rgb = rgb.crop((left, top, left + size, top + size))
     return np.asarray(rgb).transpose(2, 0, 1)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
+        shades = np.clip(np.asarray(image, dtype=np.float64) / 257, 0, 255)
+        image = Image.fromarray(np.round(shades).astype(np.uint8))
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")

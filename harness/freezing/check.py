@@ -42,6 +42,9 @@ def _too_small_to_see(module: nn.Module, optimizer: Optimizer) -> set[str]:
     found = set()
     for group in optimizer.param_groups:
         for parameter in group["params"]:
+            if not group["momentum"]:  # nothing is kept by which to tell
+                found.add(names[id(parameter)])
+                continue
             momentum = optimizer.state[parameter].get("momentum_buffer") if parameter in optimizer.state else None
             resolution = torch.finfo(parameter.dtype).eps * parameter.abs()
             if momentum is not None and momentum.any() and (group["peak_lr"] * momentum.abs() <= resolution).all():

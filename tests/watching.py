@@ -1,0 +1,89 @@
+"""Trainings of two steps, and a look inside: what each step got, and what it did to the weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness import train as loop
+from harness.freezing.policies import POLICIES
+from harness.freezing.resolve import resolve
+from harness.models.build import layout_of
+from harness.records import Epoch, Finished
+from harness.spec import Data, Model, Train
+from harness.training import Training
+from harness.tricks import Trick, compose
+
+CPU = torch.device("cpu")
+State = dict[str, Tensor]
+
+TWO_CLASSES = Data(name="digits", classes=("5", "6"), image_size=8, train_per_class=8)
+
+
+def two_steps(tricks: Mapping[str, Trick] | None = None, policy: str = "full", seed: int = 0, **train: Any) -> Training:
+    """Return a training of 16 images in two batches, from random weights; `train` are settings of the spec."""
+    settings = Train(**{"epochs": 1, "batch_size": 8, "lr": 0.05, **train})
+    recipe = compose(dict(tricks or {}))
+    phases = resolve(POLICIES[policy], layout_of("cifar_resnet8", 2), settings.weight_decay, recipe.param_rules)
+    return Training(
+        model=Model(name="cifar_resnet8"),
+        classes=2,
+        head=("fc",),
+        origin=None,
+        data=TWO_CLASSES,
+        data_content="digits",
+        train=settings,
+        recipe=replace(recipe, param_rules=()),
+        phases=phases,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step as the loop took it."""
+
+    images: Tensor
+    targets: Tensor
+    lr: float
+    loss: float
+    before: State
+    after: State
+
+
+def watch(training: Training, cache: Path) -> list[Step]:
+    """Train, and return every step."""
+    steps: list[Step] = []
+    take = loop.train_step
+
+    def spy(module, optimizer, images, targets, lr):
+        before = copy_of(module.state_dict())
+        loss = take(module, optimizer, images, targets, lr)
+        steps.append(Step(images, targets, lr, loss.item(), before, copy_of(module.state_dict())))
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "train_step", spy)
+        run(training, cache)
+    return steps
+
+
+def run(training: Training, cache: Path) -> tuple[list[Epoch], Finished]:
+    """Train, and return the records of the epochs and the last one."""
+    *epochs, last = loop.train(training, cache, CPU)
+    assert isinstance(last, Finished)
+    return [record for record in epochs if isinstance(record, Epoch)], last
+
+
+def copy_of(state: State) -> State:
+    return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+def changed(before: State, after: State) -> set[str]:
+    """Return the names whose bytes differ; NumPy's bytes, so that it shares nothing with the harness' own check."""
+    assert list(before) == list(after)
+    return {name for name in before if before[name].numpy().tobytes() != after[name].numpy().tobytes()}
