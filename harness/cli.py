@@ -157,6 +157,7 @@ def _ui(options: argparse.Namespace) -> int:
     store = Store(find(Path.cwd()))
     base = ui.address(store, options.port)
     links = ui.view_links(store, base)
+    print("starting the MLflow UI", file=sys.stderr)
     if store.remote:
         print(show.links_text(base, links))
         return DONE

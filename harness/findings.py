@@ -14,10 +14,12 @@ def findings(cells: pd.DataFrame, effects: pd.DataFrame, seeds: int) -> list[str
     """Return the findings of a grid as sentences, each with its n and interval. None claims more than n can carry."""
     top = effects[(effects["metric"] == "test_top1") & effects["estimate"].notna()]
     sentences = [*_policies(cells, top), *_strongest(top[top["kind"] != "policy"]), *_chance(top)]
-    if seeds < 6:
+    if seeds == 1:
+        sentences.append("One seed cannot tell an effect from chance: nothing here has an interval.")
+    elif seeds < 6:
         sentences.append(
-            f"With {seeds} seed{'s' if seeds > 1 else ''} this grid can show large effects only: take what it shows "
-            "as a hint of what to test with more seeds."
+            f"With {seeds} seeds this grid can show large effects only: take what it shows as a hint of what to test "
+            "with more seeds."
         )
     return sentences
 
@@ -48,7 +50,8 @@ def _policies(cells: pd.DataFrame, top: pd.DataFrame) -> list[str]:
     listed = ", ".join(f"{row['policy']} {mean_sd(row['test_top1_mean'], row['test_top1_sd'])} %" for row in baselines)
     n = sorted({row["n"] for row in baselines})
     over = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
-    sentences = [f"Without tricks, test top-1 by policy (mean ± sd over {over} seeds): {listed}."]
+    how = "one seed" if n == [1] else f"mean ± sd over {over} seeds"
+    sentences = [f"Without tricks, test top-1 by policy ({how}): {listed}."]
     against = [f"{row['policy']} {_effect(row)}" for row in top[top["kind"] == "policy"].to_dict("records")]
     if against:
         sentences.append(f"Against {baselines[0]['policy']}, paired by seed: {'; '.join(against)}.")
@@ -59,6 +62,9 @@ def _strongest(top: pd.DataFrame) -> list[str]:
     sentences = []
     for policy, group in top.groupby("policy", sort=False):
         best = group.sort_values("estimate", key=abs).iloc[-1].to_dict()
+        if best["estimate"] == 0:
+            sentences.append(f"Under {policy}, no trick made any difference.")
+            continue
         sentences.append(f"Under {policy}, the largest measured difference is {best['trick']}: {_effect(best)}.")
     return sentences
 

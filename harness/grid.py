@@ -205,7 +205,9 @@ class GridRun:
 
     def _update(self, done: int, total: int) -> Update:
         best = max(self._best.items(), key=lambda item: mean(item[1]), default=None)
-        text = f"best so far {best[0]}, val top-1 {mean(best[1]):.3f}" if best else ""
+        text = (
+            f"best so far {best[0]} ({100 * mean(best[1]):.1f} % of validation, mean of {len(best[1])})" if best else ""
+        )
         return Update("training", done, total, len(self.outcome.failures), text)
 
     def _job(self, trainings: Sequence[Training], probe: tuple[int, int] | None = None) -> Job:

@@ -257,7 +257,7 @@ def _head(model: str) -> tuple[str, ...]:
 
 def _survey(study: Study, data: Data, train: Train, *section: str) -> Survey:
     """Look through the data of the spec or of its `section`; raises HarnessError where no batch could be filled."""
-    with study.placing(*section, "data"):
+    with study.placing(*section, "data", *(("root",) if data.root else ("classes",))):
         found = survey(data)
     if found.train_size < train.batch_size:
         with study.placing(*section, "train", "batch_size"):

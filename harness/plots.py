@@ -29,7 +29,8 @@ STYLE: Any = {
     "svg.fonttype": "path",
 }
 GREY = "#767676"
-SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d", "8", "H", "1", "2", "3", "4", "+", "x")
+HOLLOW = ("1", "2", "3", "4", "+", "x")
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d", "8", "H", *HOLLOW)
 
 
 def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure:
@@ -70,7 +71,8 @@ def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure:
         figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02, label="points of test top-1")
         axes.set_title("Effect of each trick on test top-1, against the same policy without tricks")
         axes.set_xlabel(
-            "trick set; in each cell the mean difference paired by seed, in points,\nand its 95 % t interval over seeds",
+            "trick set; in each cell the mean difference paired by seed, in points,\n"
+            "and its 95 % t interval where there are two seeds or more",
             color=GREY,
         )
     return figure
@@ -110,7 +112,8 @@ def pareto(cells: pd.DataFrame) -> Figure:
     colours = dict(zip(dict.fromkeys(row["policy"] for row in known), cycle(COLOURS), strict=False))
     shapes = dict(zip(dict.fromkeys(trick_set(row["cell"]) for row in known), cycle(SHAPES), strict=False))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 4.4), layout="constrained")
+        height = max(4.4, 1.4 + 0.21 * (len(colours) + len(shapes)))  # the legends stand above each other
+        figure = Figure(figsize=(8.4, height), layout="constrained")
         axes = figure.add_subplot()
         axes.set_xscale("log")
         if known:  # set before anything is drawn: matplotlib finds no limits where all cells are equally fast
@@ -125,7 +128,7 @@ def pareto(cells: pd.DataFrame) -> Figure:
                 ms=6,
                 lw=0.8,
                 color=colours[row["policy"]],
-                mec="white",
+                mec=colours[row["policy"]] if shapes[trick_set(row["cell"])] in HOLLOW else "white",
                 mew=0.5,
             )
         front = pareto_front(cells)

@@ -72,7 +72,10 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
     shown = _tables(grid, cells, effects)
     pictures = [{"source": _data_uri(files[f"{name}.svg"]), "alt": _ALT[name]} for name in figures]
     environment = Environment(
-        loader=PackageLoader("harness"), autoescape=select_autoescape(["html", "html.j2"]), trim_blocks=True
+        loader=PackageLoader("harness"),
+        autoescape=select_autoescape(["html", "html.j2"]),
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
     html = {name: Markup(_html(frame)) for name, frame in shown.items()}
     markdown = {name: _markdown(frame) for name, frame in shown.items()}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.wording import NOTHING, duration, mean_sd, trick_set
@@ -159,9 +161,15 @@ def run_text(outcome: Outcome, result: Reported, again: bool) -> str:
 def report_text(result: Reported) -> str:
     """Return the table of cells, where the report lies, and how to open the MLflow UI."""
     lines = ["", _table(result.cells), "", f"Report     {result.folder / 'report.html'}"]
-    lines += [f"MLflow UI  harness ui   (in {result.workspace.root})"]
+    lines += [f"MLflow UI  {_program()} ui   (in {result.workspace.root})"]
     lines += [f"           {name}: {link}" for name, link in result.links.items()]
     return "\n".join(lines)
+
+
+def _program() -> str:
+    """Return how the user called this program: by its name where that is found, else by its path."""
+    called = sys.argv[0]
+    return called if Path(called).name == "harness" and shutil.which("harness") != called else "harness"
 
 
 def links_text(base: str, links: dict[str, dict[str, str]]) -> str:

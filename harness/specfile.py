@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
@@ -51,9 +52,10 @@ class Study:
 def read(path: Path, overrides: Sequence[str] = ()) -> Study:
     """Read the spec at `path`, with `a.b=value` overrides; raises HarnessError for anything that is wrong with it."""
     document = _parse(path)
+    original = copy.deepcopy(document)
     for override in overrides:
         _override(document, override)
-    places = Places(path, document, overrides)
+    places = Places(path, document, overrides, _faults(original) if overrides else frozenset())
     try:
         text = json.dumps(document, default=str)
     except TypeError as error:
@@ -144,16 +146,31 @@ def _override(document: CommentedMap, override: str) -> None:
         if not isinstance(node, CommentedMap):
             raise HarnessError(f"--set {override}: {parent!r} is no section of the spec")
     try:
-        node[last] = YAML(typ="safe").load(text)
-    except YAMLError as error:
+        value = YAML(typ="safe").load(text)
+        json.dumps(value, default=str)  # refuses what refers to itself
+    except (YAMLError, ValueError, TypeError, AttributeError) as error:  # the latter from YAML's own constructors
         raise HarnessError(f"--set {override}: {text!r} is no valid YAML value") from error
+    node[last] = value
+
+
+def _faults(document: CommentedMap) -> frozenset[tuple[Location, str]]:
+    try:
+        Spec.model_validate_json(json.dumps(document, default=str))
+    except ValidationError as error:
+        return frozenset((details["loc"], details["msg"]) for details in error.errors())
+    except TypeError:
+        pass
+    return frozenset()
 
 
 class Places:
     """Where in the file (or on the command line) each value was written."""
 
-    def __init__(self, path: Path, document: CommentedMap, overrides: Sequence[str]) -> None:
-        self._path, self._document = path, document
+    def __init__(
+        self, path: Path, document: CommentedMap, overrides: Sequence[str], faults: frozenset[tuple[Location, str]]
+    ) -> None:
+        """`faults` are place and message of what is wrong with the file itself: no override is to blame for it."""
+        self._path, self._document, self._faults = path, document, faults
         self._overrides = {override.partition("=")[0]: override for override in overrides}
 
     def at(self, location: Location, whole: bool = False) -> str:
@@ -189,7 +206,8 @@ class Places:
 
     def _line(self, details: ErrorDetails, prefix: Location) -> str:
         location = (*prefix, *self._written(details["loc"]))
-        place = self.at(location, whole=details["type"] == "value_error")
+        theirs = details["type"] == "value_error" and (details["loc"], details["msg"]) not in self._faults
+        place = self.at(location, whole=theirs)
         if details["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             return f"{place}: {unknown('key', str(location[-1]), _siblings(location[:-1]))}"
         if details["type"] == "missing":

@@ -76,7 +76,7 @@ def test_prepared_views_show_every_run_and_the_means_of_the_table(browser: Any, 
         page.goto(links["Leaderboard"])
         page.get_by_text("12 matching runs").wait_for(timeout=60_000)
         best = cells["test_top1_mean"].idxmax()
-        assert page.get_by_text(f"{best} | seed", exact=False).count() > 0
+        page.get_by_text(f"{best} | seed", exact=False).first.wait_for(timeout=60_000)
 
         page.goto(links["Charts by cell"])
         page.reload()  # the address differs behind the # alone, which loads no page

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.lines import Line2D
 
 from harness.effects import cells, effects
 from harness.plots import STYLE, heatmap, learning_curves, pareto, pareto_front
@@ -284,6 +285,20 @@ def test_pareto_plot_tells_14_sets_apart():
     metrics = dict.fromkeys(GRIDS["12 tricks"], SPEED)
     (axes,) = pareto(cells(runs_table(GRIDS["12 tricks"], metrics))).axes
     assert len({(bar.get_color(), bar.get_marker()) for bar in bars(axes)}) == 28
+
+
+MANY = {f"full | {name}": [0.5, 0.6] for name in ("baseline", *(f"trick{number}" for number in range(26)))}
+
+
+def test_every_point_of_a_large_pareto_plot_can_be_seen():
+    (axes,) = pareto(cells(runs_table(MANY, dict.fromkeys(MANY, SPEED)))).axes
+    assert len(bars(axes)) == 27
+    for bar in bars(axes):
+        assert bar.get_marker() in Line2D.filled_markers or bar.get_markeredgecolor() != "white"
+
+
+def test_legend_of_a_large_pareto_plot_fits():
+    assert overhang(pareto(cells(runs_table(MANY, dict.fromkeys(MANY, SPEED))))) < 0.05
 
 
 def test_pareto_plot_leaves_out_cells_that_did_not_finish():

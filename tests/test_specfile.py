@@ -198,6 +198,16 @@ def test_override_that_a_section_refuses_is_placed_on_the_command_line(write_spe
     assert refusal(write_spec(), override).startswith(f"--set {override}: ")
 
 
+@pytest.mark.parametrize("override", ["name=2024-02-30", "name=!!int tiny", "about=&a [*a]"])
+def test_override_that_makes_no_value_is_an_error_of_the_user(write_spec, override):
+    assert refusal(write_spec(), override).startswith(f"--set {override}: ")
+
+
+def test_override_beside_a_fault_of_the_file_is_not_blamed(write_spec):
+    path = write_spec(("image_size: 8, shift", "image_size: 9, shift"))
+    assert refusal(path, "data.train_per_class=4").startswith(f"{path}:7: ")
+
+
 def test_each_bad_override_is_named(write_spec):
     message = refusal(write_spec(), "train.lr=-1", "train.epochs=0")
     assert "--set train.lr=-1: " in message

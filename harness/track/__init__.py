@@ -10,8 +10,8 @@ import os
 # Read by mlflow when it is imported: no line for every run, no report of use to anybody.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-for _name in ("alembic", "mlflow"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 from harness.track.log import GridLog  # noqa: E402
 from harness.track.store import Store, reach, tracking_uri, without_secrets  # noqa: E402

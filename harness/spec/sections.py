@@ -1,0 +1,155 @@
+"""The sections that describe one training: images, network, weights and optimization."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from harness.errors import unknown
+from harness.models.zoo import MODELS
+
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A part of a spec."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """The images, and how they are split."""
+
+    name: Literal["digits", "image_folder"]
+    root: str | None = None
+    """Folder of an `image_folder`, relative to the spec's own folder."""
+    classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    """Class names in the order of the labels; None takes all."""
+    image_size: Positive = 32
+    """Pixels on a side."""
+    shift: tuple[Literal["invert", "rotate90", "rotate180"], ...] = ()
+    """What sets these images apart from the source task, applied to all splits."""
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of each class for test, where the publisher gave no test split."""
+    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of what is left of each class for validation."""
+    test_per_class: Positive | None = None
+    val_per_class: Positive | None = None
+    """Images of each class, instead of a share."""
+    train_per_class: Positive | None = None
+    """Training images of each class, drawn anew by each seed; None takes all that are left."""
+    split_seed: int = 0
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[Rate, Rate, Rate] = (0.229, 0.224, 0.225)
+    """Normalisation of images in [0, 1]; ImageNet's by default."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.name == "image_folder" and self.root is None:
+            raise ValueError("an image_folder needs `root`, the folder of the images")
+        if self.name == "digits":
+            if self.root is not None:
+                raise ValueError("digits lie inside scikit-learn and have no `root`")
+            if self.image_size % 8:
+                raise ValueError(f"digits are 8×8 pixels: image_size must be a multiple of 8, not {self.image_size}")
+            for name in self.classes or ():
+                if name not in "0123456789" or len(name) != 1:
+                    raise ValueError(unknown("class of digits", name, "0123456789"))
+        if self.classes and len(set(self.classes)) < len(self.classes):
+            raise ValueError("a class is named twice")
+        return self
+
+
+class Augment(Section):
+    """What is drawn for each training image anew, in every cell alike."""
+
+    flip: bool = False
+    """Mirror half of the images."""
+    crop_padding: Annotated[int, Field(ge=0)] = 0
+    """Pixels of reflected border that random crops may reach into; 0 is none."""
+
+
+class StepDecay(Section):
+    """The paper's baseline: the learning rate falls by `factor` at each milestone, a fraction of training."""
+
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5, 0.75)
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+    def __call__(self, progress: float, warmup_end: float) -> float:  # noqa: ARG002 - steps fall where they fall
+        """Return the factor at `progress` (He et al. 2018, §2.1: ×0.1 at epochs 30, 60 and 90 of 120)."""
+        return float(self.factor ** sum(progress >= milestone for milestone in self.milestones))
+
+
+class Train(Section):
+    """How a network is trained, before any trick."""
+
+    epochs: Positive
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: Rate
+    """Base learning rate, by which every factor is multiplied."""
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
+    decay: StepDecay = StepDecay()
+    augment: Augment = Augment()
+    threads: Positive = 1
+    """Processor threads of each training; more than one changes bits, so it belongs to the spec."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("Nesterov momentum needs momentum above 0, or `nesterov: false`")
+        return self
+
+
+class Model(Section):
+    """The network."""
+
+    name: str
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.name not in MODELS:
+            raise ValueError(unknown("model", self.name, MODELS))
+        return self
+
+
+def crop_fits(train: Train, info: ValidationInfo) -> Train:
+    """Return `train`; raises ValueError where its crops reach beyond the images of the data beside it."""
+    data = info.data.get("data")
+    if data and train.augment.crop_padding >= data.image_size:
+        raise ValueError(
+            f"crop_padding must be below image_size = {data.image_size}: a border is reflected from inside"
+        )
+    return train
+
+
+class Pretrain(Section):
+    """A source task on which the plan trains the pretrained weights, once."""
+
+    data: Data
+    train: Train
+    seed: int = 0
+
+    @field_validator("train")
+    @classmethod
+    def _check_train(cls, train: Train, info: ValidationInfo) -> Train:
+        return crop_fits(train, info)
+
+
+class Weights(Section):
+    """Where the pretrained weights come from: exactly one of these."""
+
+    pretrain: Pretrain | None = None
+    torchvision: str | None = None
+    """One of torchvision's weights of the model, such as IMAGENET1K_V2."""
+    checkpoint: str | None = None
+    """A file with a state dict of the model, relative to the spec's own folder."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if sum(value is not None for value in (self.pretrain, self.torchvision, self.checkpoint)) != 1:
+            raise ValueError("give exactly one of `pretrain`, `torchvision` and `checkpoint`")
+        return self

@@ -1,0 +1,170 @@
+"""The study: the grid of policies × trick sets × seeds over one training."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
+
+from harness.artifacts import METRICS
+from harness.errors import unknown
+from harness.freezing.policies import POLICIES, Policy
+from harness.spec.sections import Data, Model, Positive, Section, Train, Weights, crop_fits
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(_NAME, name):
+        raise ValueError(f"{name!r} cannot name a folder of results; use letters, digits, '.', '_' and '-'")
+    return name
+
+
+_COLUMNS = (
+    "policy",
+    "seed",
+    "cell",
+    "status",
+    "reason",
+    "baseline",
+    "run_id",
+    "trained_by",
+    "n",
+    "failed",
+    "diverged",
+    "missing",
+)
+_PARAMS = ("model", "data", "epochs", "batch_size", "lr", "weight_decay")
+RESERVED = frozenset((*_COLUMNS, *_PARAMS, *METRICS))
+"""Params of a run and columns of its tables, which no trick's label may take."""
+
+
+def _check_labels(labels: dict[str, Any]) -> dict[str, Any]:
+    for label in labels:
+        if not re.fullmatch(_NAME, label):
+            raise ValueError(f"{label!r} cannot name a column; use letters, digits, '.', '_' and '-'")
+        if label in RESERVED:
+            raise ValueError(f"{label!r} is a column of every table already; choose another label")
+    return labels
+
+
+def _from_list(value: Any) -> Any:
+    """Read a list of names as a mapping from each to nothing, so both forms may be written."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        twice = {item for item in value if value.count(item) > 1}
+        if twice:
+            raise ValueError(f"named twice: {', '.join(sorted(twice))}")
+        return dict.fromkeys(value)
+    return value
+
+
+def _seed_list(value: Any) -> Any:
+    if type(value) is int:
+        return tuple(range(value))
+    return tuple(value) if isinstance(value, list) else value
+
+
+class TrickSpec(BaseModel):
+    """One factor of the grid: a trick at one level of its parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    trick: str | None = None
+    """The trick, where the label is not its name (several levels of one trick)."""
+
+
+class Trial(Section):
+    """A trick set written out."""
+
+    list: tuple[tuple[str, ...], ...]
+
+
+Design = Annotated[
+    Annotated[Literal["one_in", "all"], Tag("name")] | Annotated[Trial, Tag("mapping")],
+    # One form or the other, so that an error speaks of the form that was written.
+    Discriminator(lambda value: "mapping" if isinstance(value, dict | Trial) else "name"),
+]
+
+
+class Throughput(Section):
+    """The exclusive probe of training speed and memory."""
+
+    rounds: Positive = 5
+    """Interleaved rounds over all cells."""
+    steps: Positive = 10
+    """Timed training steps of each cell in a round, after as many untimed ones as warm up."""
+
+
+class Spec(Section):
+    """A study: the grid of policies × trick sets × seeds on one model and one data set."""
+
+    name: Annotated[str, AfterValidator(_check_name)]
+    about: str = ""
+    """What the study asks and what answer is expected."""
+    model: Model
+    weights: Weights | None = None
+    """None starts from random weights."""
+    data: Data
+    train: Train
+    policies: Annotated[
+        dict[str, Policy | None], BeforeValidator(_from_list), AfterValidator(_check_labels), Field(min_length=1)
+    ]
+    """Names of known policies, or a mapping from a name to a policy written out."""
+    tricks: Annotated[
+        dict[str, TrickSpec | None], BeforeValidator(_from_list), AfterValidator(_check_labels), Field(max_length=64)
+    ] = Field(default_factory=dict)
+    """Names of tricks, or a mapping from a label to parameters."""
+    designs: Annotated[tuple[Design, ...], Field(min_length=1)] = ("one_in", "all")
+    """Which trick sets are tried, the baseline always among them."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seed_list)]
+    """A number of seeds, or a list of them."""
+    throughput: Throughput = Throughput()
+
+    @field_validator("train")
+    @classmethod
+    def _check_train(cls, train: Train, info: ValidationInfo) -> Train:
+        return crop_fits(train, info)
+
+    @field_validator("policies")
+    @classmethod
+    def _check_policies(cls, policies: dict[str, Policy | None]) -> dict[str, Policy | None]:
+        for name, policy in policies.items():
+            if policy is None and name not in POLICIES:
+                raise ValueError(unknown("policy", name, POLICIES))
+            if policy is not None and name in POLICIES:
+                raise ValueError(f"policy {name!r} is already defined; give yours another name")
+        return policies
+
+    @field_validator("designs")
+    @classmethod
+    def _check_designs(cls, designs: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        tricks = info.data.get("tricks", {})
+        rows = [row for design in designs if isinstance(design, Trial) for row in design.list]
+        for label in (label for row in rows for label in row):
+            if label not in tricks:
+                raise ValueError(unknown("trick in a design's list", label, tricks))
+        return designs
+
+    @field_validator("seeds")
+    @classmethod
+    def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds:
+            raise ValueError("a study needs at least one seed")
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"a seed is named twice: {list(seeds)}")
+        return seeds
+
+    def policy(self, name: str) -> Policy:
+        """Return the policy that `name` stands for in this spec."""
+        return self.policies[name] or POLICIES[name]
