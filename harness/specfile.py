@@ -85,14 +85,14 @@ def _rooted(spec: Spec, folder: Path) -> Spec:
     """Return the spec with its paths absolute: they are written relative to its own folder."""
 
     def data_at(data: Any) -> Any:
-        return data.model_copy(update={"root": str(folder / data.root)}) if data.root else data
+        return data.model_copy(update={"root": str((folder / data.root).resolve())}) if data.root else data
 
     weights = spec.weights
     if weights and weights.pretrain:
         source = weights.pretrain.model_copy(update={"data": data_at(weights.pretrain.data)})
         weights = weights.model_copy(update={"pretrain": source})
     elif weights and weights.checkpoint:
-        weights = weights.model_copy(update={"checkpoint": str(folder / weights.checkpoint)})
+        weights = weights.model_copy(update={"checkpoint": str((folder / weights.checkpoint).resolve())})
     return spec.model_copy(update={"data": data_at(spec.data), "weights": weights})
 
 
@@ -126,7 +126,7 @@ def _parse(path: Path) -> CommentedMap:
         raise HarnessError(f"{path}{line}: no valid YAML: {error.problem}") from None
     except YAMLError as error:
         raise HarnessError(f"{path}: no valid YAML: {error}") from None
-    except (ValueError, TypeError, AttributeError) as error:  # what YAML's own constructors raise
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:  # what YAML's own constructors raise
         raise HarnessError(f"{path}: no valid YAML value: {error}") from None
     if not isinstance(document, CommentedMap):
         raise HarnessError(f"{path}: a spec is a mapping of keys; legal: {', '.join(Spec.model_fields)}")
@@ -197,7 +197,7 @@ class Places:
 
     def _in_file(self, location: Location) -> bool:
         # A key that an override added has no line.
-        return bool(location) and location[0] in self._document.lc.data
+        return bool(location) and location[0] in (self._document.lc.data or ())
 
     def explain(self, error: ValidationError, prefix: Location = ()) -> str:
         """Return one line per thing that is wrong, in the order of the file."""

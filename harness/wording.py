@@ -15,7 +15,7 @@ def trick_set(cell: str) -> str:
 
 def points(fraction: float) -> str:
     """Return a difference of top-1, a fraction, in signed points."""
-    return NOTHING if math.isnan(fraction) else f"{100 * fraction:+.1f}".replace("-", "−")
+    return NOTHING if math.isnan(fraction) else f"{100 * fraction:+.1f}".replace("-0.0", "+0.0").replace("-", "−")
 
 
 def points_between(low: float, high: float) -> str:

@@ -259,7 +259,7 @@ def test_paths_are_relative_to_the_folder_of_the_spec(write_spec, workspace, mon
     assert spec.data.root == str(here / "photos")
     assert spec.weights
     assert spec.weights.pretrain
-    assert spec.weights.pretrain.data.root == str(here / "../source")
+    assert spec.weights.pretrain.data.root == str(workspace.root / "source")
 
 
 def test_checkpoint_is_relative_to_the_folder_of_the_spec(write_spec, workspace):
@@ -382,3 +382,16 @@ def test_grid_stays_when_the_workspace_moves(write_spec, tmp_path):
 def test_grid_is_not_what_is_said_about_an_inline_policy(write_spec, words):
     plain = grid(write_spec(), "policies={mine: {phases: [{trainable: [all]}]}}")
     assert grid(write_spec(), f"policies={{mine: {{{words}, phases: [{{trainable: [all]}}]}}}}") == plain
+
+
+@pytest.mark.parametrize("text", ["[" * 2000, "seeds: 99999999999\n"], ids=["too deep", "too many seeds"])
+def test_spec_that_would_exhaust_the_machine_is_refused(tmp_path, text):
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    assert str(path) in refusal(path)
+
+
+def test_override_into_an_empty_spec_is_an_error_of_the_user(tmp_path):
+    path = tmp_path / "empty.yaml"
+    path.write_text("{}\n")
+    assert "--set name.b=x" in refusal(path, "name.b=x")

@@ -66,3 +66,7 @@ def test_duration(seconds, text):
 @pytest.mark.parametrize("name", ["baseline", "cosine", "a + b + c + d", "all 5 together"])
 def test_trick_set_of_a_cell(name):
     assert wording.trick_set(f"full | {name}") == name
+
+
+def test_nothing_has_no_sign_of_less():
+    assert wording.points(-0.0001) == wording.points(0.0) == "+0.0"

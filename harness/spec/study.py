@@ -22,6 +22,7 @@ from harness.errors import unknown
 from harness.freezing.policies import POLICIES, Policy
 from harness.spec.sections import Data, Model, Positive, Section, Train, Weights, crop_fits
 
+_MOST_SEEDS = 10_000
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
 
@@ -46,7 +47,8 @@ _COLUMNS = (
     "missing",
 )
 _PARAMS = ("model", "data", "epochs", "batch_size", "lr", "weight_decay")
-RESERVED = frozenset((*_COLUMNS, *_PARAMS, *METRICS))
+_MEANS = tuple(f"{metric}_{figure}" for metric in ("test_top1", "val_top1") for figure in ("mean", "sd"))
+RESERVED = frozenset((*_COLUMNS, *_PARAMS, *METRICS, *_MEANS))
 """Params of a run and columns of its tables, which no trick's label may take."""
 
 
@@ -71,6 +73,8 @@ def _from_list(value: Any) -> Any:
 
 def _seed_list(value: Any) -> Any:
     if type(value) is int:
+        if value > _MOST_SEEDS:
+            raise ValueError(f"{value} seeds are more than {_MOST_SEEDS}; list those you want")
         return tuple(range(value))
     return tuple(value) if isinstance(value, list) else value
 
