@@ -32,7 +32,6 @@ _NAMES = {TRAIN: "train", VAL: "val", TEST: "test", OPEN: "to be split"}
 class Found:
     """What lies in an image folder."""
 
-    root: Path
     counts: dict[str, Counter[str]]
     """Class to split to number of images."""
     side: int
@@ -59,7 +58,6 @@ def inspect(root: Path) -> Found:
     sample = entries[:: max(1, len(entries) // _SAMPLE)]
     twins = _twins(root, entries)
     return Found(
-        root=root,
         counts=counts,
         side=round(median(_short_side(root / entry.path) for entry in sample)),
         copies=sum(len(group) - 1 for group in twins),
