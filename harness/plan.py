@@ -116,7 +116,7 @@ def make_plan(study: Study, workspace: Workspace) -> Plan:
     """Expand a study; raises HarnessError where it cannot mean anything."""
     spec = study.spec
     found = _survey(study, spec.data, spec.train)
-    layout = layout_of(spec.model.name, len(found.classes))
+    layout = layout_of(spec.model, len(found.classes))
     with study.placing("weights"):
         prerequisites, source, origin = _pretrained(study, found, workspace)
     judgements: list[Judgement] = []
@@ -219,7 +219,7 @@ def _pretrained(
             f"source and target share the images of class {', '.join(sorted(shared))}, so test images of the target "
             "would be trained on; give each task classes of its own"
         )
-    layout = layout_of(spec.model.name, len(found.classes))
+    layout = layout_of(spec.model, len(found.classes))
     training = Training(
         model=spec.model,
         classes=len(found.classes),

@@ -38,7 +38,7 @@ def _check_fit(training: Training | None) -> None:
         return
     path = Path(training.origin.path)
     with torch.device("meta"):
-        module = build_model(training.model.name, training.classes, seed=0)
+        module = build_model(training.model, training.classes, seed=0)
     try:
         weights.check_backbone(module, weights.read(path), training.head)
     except HarnessError as error:

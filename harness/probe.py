@@ -15,18 +15,19 @@ from typing import Any
 from weakref import finalize
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness import data
 from harness.data import ImageSet
 from harness.data.batches import Batches
+from harness.learner import Learner, initial_model
 from harness.records import Probed
 from harness.schedule import phase_steps
 from harness.seeds import stream
 from harness.spec import Data
-from harness.train import enter_phase, initial_model, now, train_step
+from harness.train import now
 from harness.training import Training
 
 
@@ -73,27 +74,24 @@ def _images_per_s(training: Training, batches: Batches, steps: int, device: torc
     shares = [(end - begin) / total for begin, end in pairwise(begins)]
     seconds = 0.0
     for index, share in enumerate(shares):
-        module, optimizer = _enter(training, index, device)
-        _steps(module, optimizer, batches, steps, training)
+        learner = _enter(training, index, device)
+        _steps(learner, batches, steps, training)
         _wait(device)
         began = time.perf_counter()
-        _steps(module, optimizer, batches, steps, training)
+        _steps(learner, batches, steps, training)
         _wait(device)
         seconds += share * (time.perf_counter() - began) / steps
     return training.train.batch_size / seconds
 
 
-def _enter(training: Training, index: int, device: torch.device) -> tuple[nn.Module, torch.optim.Optimizer]:
-    module = initial_model(training, device)
-    return module, enter_phase(module, training.phases[index], training, None)
+def _enter(training: Training, index: int, device: torch.device) -> Learner:
+    return Learner(initial_model(training, device), training, training.phases[index])
 
 
-def _steps(
-    module: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches, count: int, training: Training
-) -> None:
+def _steps(learner: Learner, batches: Batches, count: int, training: Training) -> None:
     endless = (batch for _ in cycle([None]) for batch in batches.epoch())
     for images, targets in islice(endless, count):
-        train_step(module, optimizer, images, targets, training.train.lr)
+        learner.step(images, targets, training.train.lr)
 
 
 def _wait(device: torch.device) -> None:
@@ -119,8 +117,8 @@ def _phase_peak_memory(training: Training, index: int, batches: Batches, device:
     live = LiveTensors()
     context: AbstractContextManager[Any] = nullcontext() if device.type == "cuda" else live
     with context:
-        module, optimizer = _enter(training, index, device)
-        _steps(module, optimizer, batches, 2, training)
+        learner = _enter(training, index, device)
+        _steps(learner, batches, 2, training)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) - before
     return live.peak

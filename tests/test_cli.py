@@ -17,6 +17,7 @@ from PIL import Image
 
 from harness import cli
 from harness.models.build import build_model
+from harness.spec import Model
 from harness.specfile import read
 from harness.track import Store
 from harness.workspace import Workspace
@@ -390,7 +391,7 @@ def test_an_image_that_cannot_be_read_stops_the_run_before_it_starts(
 def test_a_checkpoint_of_another_network_stops_the_run_before_it_starts(
     workspace: Workspace, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.save(build_model("cifar_resnet20", 10, seed=0).state_dict(), workspace.root / "other.pt")
+    torch.save(build_model(Model(name="cifar_resnet20"), 10, seed=0).state_dict(), workspace.root / "other.pt")
     spec = write_spec()
     override = ["--set", "weights={checkpoint: ../other.pt}"]
     assert cli.main(["run", str(spec), "--inline", *override]) == cli.BAD_INPUT

@@ -10,10 +10,11 @@ import torch
 from harness import probe as probing
 from harness.freezing.policies import Phase, Policy
 from harness.freezing.resolve import resolve
+from harness.learner import Learner
 from harness.models.build import layout_of
 from harness.probe import LiveTensors, probe
 from harness.records import Probed
-from harness.train import train_step
+from harness.spec import Model
 from harness.training import Training
 from tests.watching import CPU, run, two_steps
 
@@ -21,7 +22,7 @@ from tests.watching import CPU, run, two_steps
 def phases(*starts: float) -> Training:
     """Return a training in which the head learns, in as many phases."""
     policy = Policy(tuple(Phase(("head",), start=start) for start in starts))
-    return replace(two_steps(), phases=resolve(policy, layout_of("cifar_resnet8", 2), 0.0))
+    return replace(two_steps(), phases=resolve(policy, layout_of(Model(name="cifar_resnet8"), 2), 0.0))
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_peak_memory_is_the_same_each_time_and_for_each_seed(measure):
 
 def test_peak_memory_holds_weights_gradients_momentum_and_batch_at_the_least(measure):
     (peak,) = measure(two_steps())
-    weights = sum(math.prod(shape) * 4 for _, shape in layout_of("cifar_resnet8", 2).parameters)
+    weights = sum(math.prod(shape) * 4 for _, shape in layout_of(Model(name="cifar_resnet8"), 2).parameters)
     batch = 8 * 3 * 8 * 8 * 4
     assert 3 * weights + batch < peak < 20 * weights
 
@@ -185,16 +186,17 @@ def test_phases_count_by_the_steps_they_take(clock, tmp_path):
 def events(monkeypatch):
     """What the probe does, in order: its steps, and its looks at the clock."""
     seen: list[str] = []
+    take = Learner.step
 
     def step(*arguments):
         seen.append("step")
-        return train_step(*arguments)
+        return take(*arguments)
 
     def look() -> float:
         seen.append("look")
         return float(len(seen))
 
-    monkeypatch.setattr(probing, "train_step", step)
+    monkeypatch.setattr(Learner, "step", step)
     monkeypatch.setattr(probing, "time", SimpleNamespace(perf_counter=look))
     return seen
 

@@ -140,11 +140,11 @@ BAD = {
         ["`root`"],
     ),
     "digits of 9 pixels": ("image_size: 8, shift", "image_size: 9, shift", "7: data", ["9", "multiple of 8"]),
-    "Nesterov without momentum": (
+    "optimizer of no name": (
         "lr: 0.05, augment",
-        "lr: 1, momentum: 0, augment",
-        "8: train",
-        ["`nesterov: false`"],
+        "lr: 1, optimizer: {kind: SGD}, augment",
+        "8: train.optimizer.kind",
+        ["kind", "legal: name, options"],
     ),
 }
 

@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
-from torch.optim import SGD
 
 import harness
 from harness import data
@@ -16,6 +14,7 @@ from harness.data.augment import random_crop
 from harness.data.batches import Batches
 from harness.data.normalise import Normalise
 from harness.evaluate import predict
+from harness.learner import Learner, initial_model
 from harness.models import weights
 from harness.plan import Plan
 from harness.records import Epoch, Finished
@@ -26,6 +25,7 @@ from harness.tricks.warmup import WarmupTrick
 from tests.watching import CPU, changed, copy_of, run, two_steps, watch
 
 ALL: dict[str, Trick] = {name: kind() for name, kind in TRICKS.items()} | {"warmup": WarmupTrick(epochs=1)}
+FIVE = {name: ALL[name] for name in ("warmup", "no_bias_decay", "cosine", "label_smoothing", "mixup")}
 AUGMENT = Augment(flip=True, crop_padding=1)
 
 
@@ -47,9 +47,9 @@ def test_golden_losses(tmp_path):
 
     A change here means that finished trainings can no longer stand for new ones: raise harness.NUMERICS with it.
     """
-    assert harness.NUMERICS == 1
+    assert harness.NUMERICS == 2
     assert epoch_losses({}, tmp_path) == pytest.approx([0.776413, 0.610702, 0.598523], rel=1e-3)
-    assert epoch_losses(ALL, tmp_path) == pytest.approx([0.728959, 0.659944, 0.568432], rel=1e-3)
+    assert epoch_losses(FIVE, tmp_path) == pytest.approx([0.730341, 0.607006, 0.539901], rel=1e-3)
 
 
 @pytest.mark.parametrize("tricks", [{}, ALL], ids=["baseline", "all tricks"])
@@ -112,7 +112,7 @@ def test_cells_of_a_seed_start_alike_and_see_the_same_images(ready, workspace, m
     starts: dict[int, set[str]] = {}
     for replicate in ready.replicates:
         seen.clear()
-        start = loop.initial_model(replicate.training, CPU).state_dict()
+        start = initial_model(replicate.training, CPU).state_dict()
         starts.setdefault(replicate.seed, set()).add(loop.state_sha256(start))
         run(replicate.training, workspace.cache)
         assert len(set(seen)) == 6
@@ -127,14 +127,13 @@ def test_the_head_comes_from_the_seed_and_the_backbone_from_the_weights(ready):
     (prerequisite,) = ready.prerequisites
     source = weights.read(Path(str(prerequisite.save_to)))
     by_seed = {
-        replicate.seed: copy_of(loop.initial_model(replicate.training, CPU).state_dict())
-        for replicate in ready.replicates
+        replicate.seed: copy_of(initial_model(replicate.training, CPU).state_dict()) for replicate in ready.replicates
     }
     assert changed(source, by_seed[0]) == changed(by_seed[0], by_seed[1]) == {"fc.weight", "fc.bias"}
     random = replace(ready.replicates[0].training, origin=None)
     assert not changed(
         {"fc.weight": by_seed[0]["fc.weight"]},
-        {"fc.weight": loop.initial_model(random, CPU).state_dict()["fc.weight"]},
+        {"fc.weight": initial_model(random, CPU).state_dict()["fc.weight"]},
     )
 
 
@@ -146,7 +145,7 @@ def test_layers_that_draw_do_so_from_the_seed():
     draws = {}
     for seed in (0, 1):
         torch.manual_seed(99)
-        loop.initial_model(two_steps(seed=seed), CPU)
+        initial_model(two_steps(seed=seed), CPU)
         draws[seed] = dropped()
         torch.manual_seed(derive(seed, "layers"))
         assert dropped() == draws[seed]
@@ -204,7 +203,7 @@ def test_every_epoch_trains_in_training_mode(tmp_path):
 
 def test_trainable_params_counts_what_learns_in_any_phase():
     full, head = two_steps(), two_steps(policy="head")
-    module = loop.initial_model(full, CPU)
+    module = initial_model(full, CPU)
     everything = sum(parameter.numel() for parameter in module.parameters())
     both = replace(full, phases=(head.phases[0], replace(head.phases[0], start=0.5)))
     later = replace(full, phases=(head.phases[0], replace(full.phases[0], start=0.5)))
@@ -214,13 +213,13 @@ def test_trainable_params_counts_what_learns_in_any_phase():
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_ends_the_training(loss, tmp_path, monkeypatch):
-    take, count = loop.train_step, iter(range(100))
+    take, count = Learner.step, iter(range(100))
 
     def spy(*arguments):
         taken = take(*arguments)
         return taken if next(count) != 3 else torch.tensor(loss)
 
-    monkeypatch.setattr(loop, "train_step", spy)
+    monkeypatch.setattr(Learner, "step", spy)
     records = loop.train(two_steps(epochs=3), tmp_path, CPU)
     first = next(records)
     assert isinstance(first, Epoch)
@@ -254,7 +253,7 @@ def test_saved_weights_are_those_that_were_tested_bit_for_bit(tmp_path):
     _, last = run(training, tmp_path)
     assert loop.state_sha256(state) == last.weights_sha256
 
-    module = loop.initial_model(two_steps(seed=7), CPU)
+    module = initial_model(two_steps(seed=7), CPU)
     module.load_state_dict(state)
     splits = data.load(training.located_data, training.data_content, training.seed, tmp_path, CPU)
     predictions = predict(module, splits.test, Normalise(training.data, CPU))
@@ -264,45 +263,6 @@ def test_saved_weights_are_those_that_were_tested_bit_for_bit(tmp_path):
 def test_a_training_that_saves_nothing_writes_nothing(tmp_path):
     run(two_steps(), tmp_path)
     assert not list(tmp_path.rglob("*.pt"))
-
-
-def test_a_step_is_sgd_at_the_rate_of_each_group():
-    module = nn.Linear(2, 2)
-    optimizer = SGD(
-        [
-            {"params": [module.weight], "lr_factor": 1.0, "peak_lr": 0.0},
-            {"params": [module.bias], "lr_factor": 0.1, "peak_lr": 0.0},
-        ],
-        lr=123.0,
-    )
-    images, targets = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.25, 0.75]])
-    before = copy_of(dict(module.named_parameters()))
-    probabilities = F.softmax(images @ before["weight"].T + before["bias"], dim=1)
-
-    loss = loop.train_step(module, optimizer, images, targets, lr=0.5)
-
-    torch.testing.assert_close(loss, -(targets * probabilities.log()).sum())
-    error = (probabilities - targets)[0]
-    torch.testing.assert_close(module.weight.detach(), before["weight"] - 0.5 * error[:, None] * images)
-    torch.testing.assert_close(module.bias.detach(), before["bias"] - 0.05 * error)
-    assert module.weight.grad is None
-    assert not loss.requires_grad
-
-
-def test_a_group_remembers_the_highest_rate_of_its_phase():
-    training = two_steps()
-    (phase,) = two_steps(policy="head").phases
-    slow = replace(phase, groups=tuple(replace(group, lr_factor=0.1) for group in phase.groups))
-    module = loop.initial_model(training, CPU)
-    optimizer = loop.enter_phase(module, slow, training, None)
-    peaks = [group["peak_lr"] for group in optimizer.param_groups]
-    images, targets = torch.rand(4, 3, 8, 8), torch.eye(2)[[0, 1, 0, 1]]
-    for lr in (0.1, 0.5, 0.2):
-        loop.train_step(module, optimizer, images, targets, lr)
-        peaks += [group["peak_lr"] for group in optimizer.param_groups]
-    assert peaks == pytest.approx([0.0, 0.01, 0.05, 0.05])
-    following = loop.enter_phase(module, phase, training, optimizer)
-    assert [group["peak_lr"] for group in following.param_groups] == [0.0]
 
 
 def test_weights_sha256_is_of_names_and_bits():

@@ -12,15 +12,18 @@ from torch import Tensor
 from harness import train as loop
 from harness.freezing.policies import POLICIES
 from harness.freezing.resolve import resolve
+from harness.learner import Learner
 from harness.models.build import layout_of
 from harness.records import Epoch, Finished
-from harness.spec import Data, Model, Train
+from harness.spec import Data, Model, OptimizerSpec, Train
 from harness.training import Training
 from harness.tricks import Trick, compose
 
 CPU = torch.device("cpu")
 State = dict[str, Tensor]
 
+PLAIN_SGD = OptimizerSpec(options={"momentum": 0.0, "nesterov": False})
+SMALL = Model(name="cifar_resnet8")
 TWO_CLASSES = Data(name="digits", classes=("5", "6"), image_size=8, train_per_class=8)
 
 
@@ -28,9 +31,9 @@ def two_steps(tricks: Mapping[str, Trick] | None = None, policy: str = "full", s
     """Return a training of 16 images in two batches, from random weights; `train` are settings of the spec."""
     settings = Train(**{"epochs": 1, "batch_size": 8, "lr": 0.05, **train})
     recipe = compose(dict(tricks or {}))
-    phases = resolve(POLICIES[policy], layout_of("cifar_resnet8", 2), settings.weight_decay, recipe.param_rules)
+    phases = resolve(POLICIES[policy], layout_of(SMALL, 2), settings.weight_decay, recipe.param_rules)
     return Training(
-        model=Model(name="cifar_resnet8"),
+        model=SMALL,
         classes=2,
         head=("fc",),
         origin=None,
@@ -58,16 +61,16 @@ class Step:
 def watch(training: Training, cache: Path) -> list[Step]:
     """Train, and return every step."""
     steps: list[Step] = []
-    take = loop.train_step
+    take = Learner.step
 
-    def spy(module, optimizer, images, targets, lr):
-        before = copy_of(module.state_dict())
-        loss = take(module, optimizer, images, targets, lr)
-        steps.append(Step(images, targets, lr, loss.item(), before, copy_of(module.state_dict())))
+    def spy(self, images, targets, lr):
+        before = copy_of(self.module.state_dict())
+        loss = take(self, images, targets, lr)
+        steps.append(Step(images, targets, lr, loss.item(), before, copy_of(self.module.state_dict())))
         return loss
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "train_step", spy)
+        patch.setattr(Learner, "step", spy)
         run(training, cache)
     return steps
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,9 +22,12 @@ class Batches:
     def __init__(self, training: Training, images: ImageSet, device: torch.device) -> None:
         self._training, self._images, self._device = training, images, device
         self._normalise = Normalise(training.data, device)
-        self._order, self._crop, self._flip, self._mix = (
-            stream(training.seed, name) for name in ("order", "crop", "flip", "mix")
+        self._order, self._crop, self._flip, self._choice = (
+            stream(training.seed, name) for name in ("order", "crop", "flip", "choice of mix")
         )
+        # Each of its own, by its kind: another trick beside it, or another order, shifts no draw.
+        self._augments = [(augment, _own_stream(training, augment)) for augment in training.recipe.augments]
+        self._mixes = [(mix, _own_stream(training, mix)) for mix in training.recipe.mixes]
         self.per_epoch = len(images) // training.train.batch_size
         if not self.per_epoch:
             raise ValueError(f"{len(images)} training images do not fill a batch of {training.train.batch_size}")
@@ -40,10 +44,17 @@ class Batches:
             images = random_flip(images, self._flip)
         if augment.crop_padding:
             images = random_crop(images, augment.crop_padding, self._crop)
+        for augment_map, generator in self._augments:
+            images = augment_map(images, generator)
         inputs = self._normalise(images)
         targets = F.one_hot(labels, self._training.classes).to(inputs.dtype)
         for target_map in recipe.target_maps:
             targets = target_map(targets)
-        if recipe.mix:
-            inputs, targets = recipe.mix(inputs, targets, self._mix)
+        if self._mixes:
+            mix, generator = self._mixes[self._choice.integers(len(self._mixes))]
+            inputs, targets = mix(inputs, targets, generator)
         return inputs, targets
+
+
+def _own_stream(training: Training, item: object) -> np.random.Generator:
+    return stream(training.seed, type(item).__name__)

@@ -1,5 +1,10 @@
 """Frozen really means frozen: a phase is checked bit by bit against its start."""
 
+from __future__ import annotations
+
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -8,6 +13,7 @@ from harness.freezing.resolve import ResolvedPhase
 
 State = dict[str, Tensor]
 
+_ADAPTIVE_STEP = 10.0
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -37,19 +43,30 @@ def verify(module: nn.Module, before: State, phase: ResolvedPhase, optimizer: Op
 
 
 def _too_small_to_see(module: nn.Module, optimizer: Optimizer) -> set[str]:
-    """Return the parameters whose momentum, at the highest rate they had, lies below the resolution of their floats."""
+    """Return the parameters whose updates, at the highest rate they had, lie below the resolution of their floats."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     found = set()
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            if not group["momentum"]:  # nothing is kept by which to tell
-                found.add(names[id(parameter)])
-                continue
-            momentum = optimizer.state[parameter].get("momentum_buffer") if parameter in optimizer.state else None
+            step = _largest_step(group, optimizer.state.get(parameter, {}))
             resolution = torch.finfo(parameter.dtype).eps * parameter.abs()
-            if momentum is not None and momentum.any() and (group["peak_lr"] * momentum.abs() <= resolution).all():
+            if step is None or (group["peak_lr"] * step <= resolution).all():
                 found.add(names[id(parameter)])
     return found
+
+
+def _largest_step(group: dict[str, Any], state: dict[str, Any]) -> Tensor | float | None:
+    """Return a bound on the steps a parameter took, per unit of learning rate; None where nothing is kept to tell by.
+
+    Infinite where no gradient ever reached it: that is no matter of resolution.
+    """
+    if "momentum_buffer" in state or ("momentum" in group and not state):
+        if not group["momentum"]:
+            return None
+        buffer = state.get("momentum_buffer")
+        return buffer.abs() if buffer is not None and buffer.any() else math.inf
+    # Optimizers that divide a gradient by its own size step by about the rate.
+    return _ADAPTIVE_STEP if any(tensor.any() for tensor in state.values() if isinstance(tensor, Tensor)) else math.inf
 
 
 def same_bits(left: Tensor, right: Tensor) -> bool:

@@ -1,12 +1,13 @@
 """What a user may write in a spec. Unknown keys are refused; every field says its default and its meaning."""
 
-from harness.spec.sections import Augment, Data, Model, Pretrain, StepDecay, Train, Weights
+from harness.spec.sections import Augment, Data, Model, OptimizerSpec, Pretrain, StepDecay, Train, Weights
 from harness.spec.study import Spec, Throughput, Trial, TrickSpec
 
 __all__ = [
     "Augment",
     "Data",
     "Model",
+    "OptimizerSpec",
     "Pretrain",
     "Spec",
     "StepDecay",

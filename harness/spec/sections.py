@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from harness.errors import unknown
 from harness.models.zoo import MODELS
@@ -82,6 +82,19 @@ class StepDecay(Section):
         return float(self.factor ** sum(progress >= milestone for milestone in self.milestones))
 
 
+class OptimizerSpec(Section):
+    """How gradients become steps."""
+
+    name: str = "SGD"
+    """A class of torch.optim that takes a learning rate and a weight decay."""
+    options: dict[str, bool | float | tuple[float, ...]] = Field(default_factory=dict)
+    """Its other arguments; SGD has Nesterov momentum of 0.9 unless they say otherwise."""
+
+
+def _from_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
 class Train(Section):
     """How a network is trained, before any trick."""
 
@@ -90,18 +103,12 @@ class Train(Section):
     lr: Rate
     """Base learning rate, by which every factor is multiplied."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = True
+    optimizer: Annotated[OptimizerSpec, BeforeValidator(_from_name)] = OptimizerSpec()
+    """A name in torch.optim, or a mapping with `name` and `options`; the paper's Nesterov SGD by default."""
     decay: StepDecay = StepDecay()
     augment: Augment = Augment()
     threads: Positive = 1
     """Processor threads of each training; more than one changes bits, so it belongs to the spec."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("Nesterov momentum needs momentum above 0, or `nesterov: false`")
-        return self
 
 
 class Model(Section):

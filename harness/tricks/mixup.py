@@ -42,5 +42,5 @@ class MixupTrick:
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.2
 
     def __call__(self, recipe: Recipe) -> Recipe:
-        """Own the recipe's mix."""
-        return recipe.owning("mix", BatchMixup(self.alpha))
+        """Add mixup to the recipe's mixes."""
+        return recipe.adding_one("mixes", BatchMixup(self.alpha))

@@ -131,7 +131,7 @@ def test_target_maps_come_before_mixing(batches_of):
         seen.append(targets)
         return images * 0, targets * 0
 
-    recipe = Recipe(target_maps=(Smoothing(0.1), Smoothing(0.2)), mix=mix)
+    recipe = Recipe(target_maps=(Smoothing(0.1), Smoothing(0.2)), mixes=(mix,))
     images, targets = next(batches_of(random_set(), recipe=recipe).epoch())
     assert images.abs().sum() == targets.abs().sum() == 0  # what the mix returned is what is trained on
     once = Smoothing(0.1)(torch.eye(3))
@@ -185,7 +185,7 @@ def test_mixing_moves_no_other_draw(batches_of):
         return images, targets
 
     options = {"flip": True, "crop_padding": 2}
-    without, mixed = (everything(batches_of(random_set(), recipe=Recipe(mix=m), **options)) for m in (None, mix))
+    without, mixed = (everything(batches_of(random_set(), recipe=Recipe(mixes=m), **options)) for m in ((), (mix,)))
     assert equal(without, mixed)
 
 

@@ -9,7 +9,7 @@ from torchvision.ops import StochasticDepth
 
 from harness.freezing.apply import begin_phase, evaluation_mode, training_mode
 from harness.freezing.resolve import Group, ResolvedPhase
-from harness.train import enter_phase, train_step
+from harness.learner import Learner
 from tests.watching import changed, copy_of, two_steps
 
 
@@ -161,45 +161,43 @@ def test_momentum_and_weight_decay_cannot_move_a_frozen_weight(toy):
 
 def test_what_freezes_in_a_later_phase_stays_where_its_momentum_left_it(toy):
     inputs, targets = batch()
-    training = two_steps(momentum=0.9, lr=0.1)
-    optimizer = enter_phase(toy, phase(EVERYTHING, ["backbone.1"]), training, None)
+    learner = Learner(toy, two_steps(lr=0.1), phase(EVERYTHING, ["backbone.1"]))
     for _ in range(3):
-        train_step(toy, optimizer, inputs, targets, lr=0.1)
-    optimizer = enter_phase(toy, phase(HEAD), training, optimizer)
+        learner.step(inputs, targets, lr=0.1)
+    learner.enter(phase(HEAD))
     before = copy_of(toy.state_dict())
     for _ in range(3):
-        train_step(toy, optimizer, inputs, targets, lr=0.1)
+        learner.step(inputs, targets, lr=0.1)
     assert changed(before, copy_of(toy.state_dict())) == set(HEAD)
 
 
 def test_what_goes_on_learning_keeps_its_momentum_and_what_starts_starts_fresh(toy):
     inputs, targets = batch()
-    training = two_steps(momentum=0.9, lr=0.1)
-    first = enter_phase(toy, phase(HEAD), training, None)
-    assert not first.state
+    learner = Learner(toy, two_steps(lr=0.1), phase(HEAD))
+    assert not learner.optimizer.state
     for _ in range(2):
-        train_step(toy, first, inputs, targets, lr=0.1)
+        learner.step(inputs, targets, lr=0.1)
     names = {parameter: name for name, parameter in toy.named_parameters()}
-    kept = {names[p]: state["momentum_buffer"].clone() for p, state in first.state.items()}
+    kept = {names[p]: state["momentum_buffer"].clone() for p, state in learner.optimizer.state.items()}
     assert set(kept) == set(HEAD)
 
-    second = enter_phase(toy, phase(EVERYTHING), training, first)
-    held = {names[p]: state["momentum_buffer"] for p, state in second.state.items()}
+    learner.enter(phase(EVERYTHING))
+    held = {names[p]: state["momentum_buffer"] for p, state in learner.optimizer.state.items()}
     assert set(held) == set(HEAD)
     assert all(torch.equal(held[name], kept[name]) for name in HEAD)
 
-    train_step(toy, second, inputs, targets, lr=0.1)
-    assert {names[p] for p in second.state} == set(EVERYTHING)
+    learner.step(inputs, targets, lr=0.1)
+    assert {names[p] for p in learner.optimizer.state} == set(EVERYTHING)
 
 
 def test_a_fresh_momentum_begins_with_the_first_gradient(toy):
     """Buffers after one step: g + wd·p for what starts, 0.9·buffer + g + wd·p for what goes on."""
     inputs, targets = batch()
-    training = two_steps(momentum=0.9, lr=0.1)
-    optimizer = enter_phase(toy, phase(HEAD), training, None)
-    train_step(toy, optimizer, inputs, targets, lr=0.1)
-    old = optimizer.state[toy.head[1].weight]["momentum_buffer"].clone()
-    optimizer = enter_phase(toy, phase(EVERYTHING), training, optimizer)
+    learner = Learner(toy, two_steps(lr=0.1), phase(HEAD))
+    learner.step(inputs, targets, lr=0.1)
+    old = learner.optimizer.state[toy.head[1].weight]["momentum_buffer"].clone()
+    learner.enter(phase(EVERYTHING))
+    optimizer = learner.optimizer
     evaluation_mode(toy)  # dropout would draw anew for the second look at the gradient
     before = copy_of(dict(toy.named_parameters()))
     F.cross_entropy(toy(inputs), targets).backward()

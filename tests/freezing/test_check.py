@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from harness import train as loop
 from harness.freezing.check import FreezeViolation, same_bits, snapshot, verify
 from harness.freezing.policies import Phase, Policy
 from harness.freezing.resolve import Group, ResolvedPhase, resolve
+from harness.learner import Learner, initial_model
 from harness.models.build import layout_of
+from harness.spec import Model
 from harness.training import Training
 from tests.watching import changed, run, two_steps, watch
 
@@ -205,15 +206,15 @@ def spoiled(monkeypatch):
     """A function that lets `spoil(module, step)` follow every optimizer step of the training loop."""
 
     def install(spoil: Spoil) -> None:
-        take, count = loop.train_step, iter(range(1000))
+        take, count = Learner.step, iter(range(1000))
 
-        def step(module: nn.Module, *rest) -> Tensor:
-            loss = take(module, *rest)
+        def step(self: Learner, *rest) -> Tensor:
+            loss = take(self, *rest)
             with torch.no_grad():
-                spoil(module, next(count))
+                spoil(self.module, next(count))
             return loss
 
-        monkeypatch.setattr(loop, "train_step", step)
+        monkeypatch.setattr(Learner, "step", step)
 
     return install
 
@@ -251,7 +252,7 @@ def test_a_changed_sign_of_a_frozen_zero_is_found(spoiled, tmp_path):
 @pytest.mark.parametrize("name", ["fc.weight", "bn1.weight", "layer2.0.bn1.running_mean", "bn1.num_batches_tracked"])
 def test_a_training_in_which_something_stands_still_fails_naming_it(name, spoiled, tmp_path):
     training = two_steps()
-    start = loop.initial_model(training, torch.device("cpu")).state_dict()[name]
+    start = initial_model(training, torch.device("cpu")).state_dict()[name]
     spoiled(lambda module, _: module.state_dict()[name].copy_(start))
     with pytest.raises(FreezeViolation, match=f"^meant to learn but did not move: {name}$"):
         run(training, tmp_path)
@@ -259,7 +260,7 @@ def test_a_training_in_which_something_stands_still_fails_naming_it(name, spoile
 
 def in_two_epochs(*phases: Phase, lr: float = 0.05) -> Training:
     """Return a training of two epochs of two steps each."""
-    layout = layout_of("cifar_resnet8", 2)
+    layout = layout_of(Model(name="cifar_resnet8"), 2)
     return replace(two_steps(epochs=2, lr=lr), phases=resolve(Policy(phases), layout, weight_decay=1e-4))
 
 
@@ -301,7 +302,7 @@ def test_what_stands_still_in_one_phase_is_found_though_it_moved_in_another(spoi
 
 def test_a_training_so_slow_that_a_scale_of_1_cannot_change_is_no_violation(tmp_path):
     *_, last = watch(HEAD_THEN_ALL_SLOWLY, tmp_path)
-    parameters = {name for name, _ in layout_of("cifar_resnet8", 2).parameters}
+    parameters = {name for name, _ in layout_of(Model(name="cifar_resnet8"), 2).parameters}
     still = parameters - changed(last.before, last.after)
     assert still
     assert all(torch.equal(last.before[name], torch.ones_like(last.before[name])) for name in still)

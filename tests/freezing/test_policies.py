@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.optim import Optimizer
 
 from harness import specfile
-from harness import train as loop
 from harness.freezing.policies import POLICIES
+from harness.learner import Learner, initial_model
 from harness.models import weights
 from harness.plan import Plan, make_plan
 from harness.training import Training
@@ -16,7 +15,7 @@ from tests.watching import CPU, State, changed, copy_of, run, watch
 
 MOVES = (
     "epochs: 2, batch_size: 8, lr: 0.05, augment",
-    "epochs: 2, batch_size: 8, lr: 0.05, momentum: 0.9, weight_decay: 0.05, augment",
+    "epochs: 2, batch_size: 8, lr: 0.05, weight_decay: 0.05, augment",
 )
 """Momentum and a strong weight decay, which would move whatever they can reach."""
 LP_FT = """\
@@ -61,7 +60,7 @@ def plan_with(write_spec, workspace) -> Callable[..., Plan]:
 
 def start_and_end(training: Training, folder: Path) -> tuple[State, State]:
     path = folder / "trained.pt"
-    before = copy_of(loop.initial_model(training, CPU).state_dict())
+    before = copy_of(initial_model(training, CPU).state_dict())
     run(replace(training, save_to=str(path)), folder)
     return before, weights.read(path)
 
@@ -79,7 +78,7 @@ def test_a_policy_changes_exactly_its_own_keys(policy, plan_with, tmp_path):
         ("[one_in]", "[all]"),
     )
     baseline, everything = (replicate.training for replicate in plan.replicates if replicate.seed == 0)
-    assert everything.recipe.mix
+    assert everything.recipe.mixes
     for training in (baseline, everything):
         before, after = start_and_end(training, tmp_path)
         assert len(before) == 9 + 9 * 5 + 2  # convolutions, batch norms, the classifier
@@ -91,7 +90,7 @@ def test_a_policy_begins_at_the_pretrained_weights(policy, plan_with):
     plan = plan_with(("policies: [full, head]", f"policies: [{policy}]"))
     (prerequisite,) = plan.prerequisites
     source = weights.read(Path(str(prerequisite.save_to)))
-    before = copy_of(loop.initial_model(plan.replicates[0].training, CPU).state_dict())
+    before = copy_of(initial_model(plan.replicates[0].training, CPU).state_dict())
     assert changed(source, before) == {"fc.weight", "fc.bias"}
 
 
@@ -119,21 +118,20 @@ def test_an_inline_policy_of_two_phases_changes_first_the_head_then_all(plan_wit
 
 def test_in_the_second_phase_the_heads_momentum_is_kept_and_the_rest_starts_fresh(plan_with, workspace, monkeypatch):
     plan = plan_with(("policies: [full, head]\n", LP_FT))
-    enter, entered = loop.enter_phase, []
+    enter, entered = Learner.enter, []
 
-    def spy(module, phase, training, previous):
-        names = {parameter: name for name, parameter in module.named_parameters()}
+    def spy(self, phase):
+        names = {parameter: name for name, parameter in self.module.named_parameters()}
 
-        def momenta(optimizer: Optimizer | None) -> State:
-            states = optimizer.state.items() if optimizer else ()
+        def momenta() -> State:
+            states = self.optimizer.state.items() if hasattr(self, "optimizer") else ()
             return {names[p]: state["momentum_buffer"].clone() for p, state in states}
 
-        before = momenta(previous)
-        optimizer = enter(module, phase, training, previous)
-        entered.append((before, momenta(optimizer), [group["lr_factor"] for group in optimizer.param_groups]))
-        return optimizer
+        before = momenta()
+        enter(self, phase)
+        entered.append((before, momenta(), [group["lr_factor"] for group in self.optimizer.param_groups]))
 
-    monkeypatch.setattr(loop, "enter_phase", spy)
+    monkeypatch.setattr(Learner, "enter", spy)
     run(plan.replicates[0].training, workspace.cache)
     (none, fresh, whole), (left, kept, half) = entered
     assert none == fresh == {}

@@ -8,6 +8,7 @@ from harness.models.cifar import CifarResNet
 from harness.models.layout import Layout
 from harness.models.zoo import MODELS
 from harness.seeds import derive
+from harness.spec import Model
 from tests.watching import changed, copy_of
 
 
@@ -32,7 +33,7 @@ def by_hand(blocks: int, classes: int) -> int:
 @pytest.mark.parametrize("depth", [8, 20, 32, 56])
 def test_depth_counts_the_layers_on_the_way_through(depth):
     """He et al. 2015, §4.2: 6n + 2, shortcuts apart."""
-    module = build_model(f"cifar_resnet{depth}", 10, seed=0)
+    module = build_model(Model(name=f"cifar_resnet{depth}"), 10, seed=0)
     layers = [
         name
         for name, child in module.named_modules()
@@ -69,7 +70,7 @@ def test_cifar_resnets_halve_the_image_twice(size):
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_torchvisions_models_are_torchvisions(name):
     """The same modules, and the same initial weights from the same state of its generator."""
-    ours = build_model(name, 7, seed=4)
+    ours = build_model(Model(name=name), 7, seed=4)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(4, "init"))
         theirs = getattr(torchvision.models, name)(num_classes=7)
@@ -81,7 +82,7 @@ def test_initial_weights_come_from_the_seed_alone():
     def built(seed: int, state: int) -> dict[str, torch.Tensor]:
         torch.manual_seed(state)
         torch.rand(state)
-        return copy_of(build_model("cifar_resnet8", 3, seed).state_dict())
+        return copy_of(build_model(Model(name="cifar_resnet8"), 3, seed).state_dict())
 
     assert not changed(built(0, state=1), built(0, state=2))
     drawn = {"conv1.weight", "layer1.0.conv1.weight", "layer3.0.downsample.0.weight", "fc.weight", "fc.bias"}
@@ -90,7 +91,7 @@ def test_initial_weights_come_from_the_seed_alone():
 
 def test_initial_convolutions_are_he_normal():
     """He et al. 2015: standard deviation √(2 / (k²·channels out)), here over 36,864 numbers."""
-    weight = build_model("cifar_resnet8", 3, seed=0).state_dict()["layer3.0.conv2.weight"]
+    weight = build_model(Model(name="cifar_resnet8"), 3, seed=0).state_dict()["layer3.0.conv2.weight"]
     assert weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.03)
     assert abs(weight.mean().item()) < 5 * weight.std().item() / weight.numel() ** 0.5
 
@@ -98,15 +99,15 @@ def test_initial_convolutions_are_he_normal():
 def test_building_leaves_the_global_generator_as_it_was():
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    build_model("cifar_resnet8", 3, seed=0)
-    build_model("resnet18", 3, seed=0)
-    layout_of.__wrapped__("cifar_resnet8", 3)
+    build_model(Model(name="cifar_resnet8"), 3, seed=0)
+    build_model(Model(name="resnet18"), 3, seed=0)
+    layout_of.__wrapped__(Model(name="cifar_resnet8"), 3)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_parameter_is_in_exactly_one_stage(name):
-    layout = layout_of(name, 11)
+    layout = layout_of(Model(name=name), 11)
     assert layout.stages[0][0] == "stem"
     assert layout.stages[-1] == ("head", ("fc",))
     held = []
@@ -121,7 +122,7 @@ def test_every_parameter_is_in_exactly_one_stage(name):
 
 @pytest.mark.parametrize("name", ["cifar_resnet20", "resnet18", "resnet50"])
 def test_a_layout_is_that_of_the_built_model(name):
-    layout, module = layout_of(name, 11), build_model(name, 11, seed=0)
+    layout, module = layout_of(Model(name=name), 11), build_model(Model(name=name), 11, seed=0)
     assert layout.parameters == tuple((key, tuple(value.shape)) for key, value in module.named_parameters())
     statistics = {key.removesuffix(".running_mean") for key in module.state_dict() if key.endswith(".running_mean")}
     assert set(layout.norms) == statistics
@@ -129,9 +130,9 @@ def test_a_layout_is_that_of_the_built_model(name):
 
 
 def test_a_layout_is_plain_data():
-    assert isinstance(hash(layout_of("cifar_resnet8", 3)), int)
-    assert layout_of("cifar_resnet8", 3) != layout_of("cifar_resnet8", 4)
-    assert isinstance(layout_of("cifar_resnet8", 3), Layout)
+    assert isinstance(hash(layout_of(Model(name="cifar_resnet8"), 3)), int)
+    assert layout_of(Model(name="cifar_resnet8"), 3) != layout_of(Model(name="cifar_resnet8"), 4)
+    assert isinstance(layout_of(Model(name="cifar_resnet8"), 3), Layout)
 
 
 def test_norms_without_running_statistics_are_not_in_the_layout(monkeypatch):
@@ -143,4 +144,4 @@ def test_norms_without_running_statistics_are_not_in_the_layout(monkeypatch):
             self.bn1, self.bn2 = nn.BatchNorm2d(3, track_running_stats=False), nn.BatchNorm2d(3)
 
     monkeypatch.setattr("harness.models.build.CifarResNet", lambda *_: Odd())
-    assert layout_of.__wrapped__("cifar_resnet8", 3).norms == ("bn2",)
+    assert layout_of.__wrapped__(Model(name="cifar_resnet8"), 3).norms == ("bn2",)

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from harness import specfile
 from harness.errors import HarnessError
+from harness.learner import initial_model
 from harness.models import weights
 from harness.models.build import build_model
 from harness.plan import make_plan
-from harness.train import initial_model
+from harness.spec import Model
 from tests.watching import CPU, State, changed, copy_of, two_steps
 
 HEAD = ("fc",)
@@ -23,13 +24,13 @@ RESNET18 = "resnet18-f37072fd.pth"
 
 @pytest.fixture
 def module() -> nn.Module:
-    return build_model("cifar_resnet8", 3, seed=0)
+    return build_model(Model(name="cifar_resnet8"), 3, seed=0)
 
 
 @pytest.fixture
 def source() -> State:
     """Weights of the same backbone under a head for more classes."""
-    return copy_of(build_model("cifar_resnet8", 10, seed=1).state_dict())
+    return copy_of(build_model(Model(name="cifar_resnet8"), 10, seed=1).state_dict())
 
 
 def test_weights_enter_everything_but_the_head(module, source):
@@ -332,7 +333,7 @@ def test_a_model_that_is_not_torchvisions_has_no_torchvision_weights():
 
 
 def test_a_study_on_torchvision_weights_begins_at_them(torch_home, write_spec, workspace):
-    made = build_model("resnet18", 1000, seed=9)
+    made = build_model(Model(name="resnet18"), 1000, seed=9)
     weights.save(made.state_dict(), torch_home / "hub" / "checkpoints" / RESNET18)
     old = write_spec().read_text()
     begin, end = old.index("weights:"), old.index('data: {name: digits, classes: ["5"')
@@ -340,6 +341,6 @@ def test_a_study_on_torchvision_weights_begins_at_them(torch_home, write_spec, w
     plan = make_plan(specfile.read(path), workspace)
     assert plan.prerequisites == ()
     start: dict[str, Tensor] = copy_of(initial_model(plan.replicates[0].training, CPU).state_dict())
-    from_seed = copy_of(build_model("resnet18", 3, plan.replicates[0].seed).state_dict())
+    from_seed = copy_of(build_model(Model(name="resnet18"), 3, plan.replicates[0].seed).state_dict())
     expected = {key: from_seed[key] if key.startswith("fc.") else value for key, value in made.state_dict().items()}
     assert not changed(copy_of(expected), start)

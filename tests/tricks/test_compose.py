@@ -43,7 +43,7 @@ def test_all_tricks_fill_the_seams_that_are_theirs():
         decay=ALL["cosine"](Recipe()).decay,
         param_rules=(ParamRule(1, weight_decay_factor=0.0),),
         target_maps=(Smoothing(0.1),),
-        mix=BatchMixup(0.2),
+        mixes=(BatchMixup(0.2),),
     )
 
 
@@ -94,11 +94,11 @@ def test_labels_do_not_change_the_recipe():
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "seam"), [(MixupTrick(0.1), MixupTrick(1.0), "mix"), (CosineTrick(), CosineTrick(), "decay")]
+    ("one", "other", "seam"), [(MixupTrick(0.1), MixupTrick(1.0), "mixes"), (CosineTrick(), CosineTrick(), "decay")]
 )
 def test_two_owners_of_one_seam_conflict_in_either_order(one, other, seam):
     for tricks in ({"one": one, "other": other}, {"other": other, "one": one}):
-        with pytest.raises(Conflict, match=f"would own the {seam} of the recipe; only one can"):
+        with pytest.raises(Conflict, match=f"the {seam} of the recipe; only one can"):
             compose(tricks)
 
 

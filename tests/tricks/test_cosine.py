@@ -8,9 +8,9 @@ from harness.errors import HarnessError
 from harness.recipe import Conflict, Recipe
 from harness.spec import StepDecay
 from harness.tricks.cosine import CosineDecay, CosineTrick
-from tests.watching import changed, two_steps, watch
+from tests.watching import PLAIN_SGD, changed, two_steps, watch
 
-PLAIN: dict[str, Any] = {"momentum": 0.0, "nesterov": False, "decay": StepDecay(milestones=())}
+PLAIN: dict[str, Any] = {"optimizer": PLAIN_SGD, "decay": StepDecay(milestones=())}
 
 
 @pytest.mark.parametrize("total", [1, 7, 100])

@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from harness.errors import HarnessError
+from harness.learner import initial_model
 from harness.recipe import Recipe
-from harness.train import initial_model
 from harness.tricks.label_smoothing import LabelSmoothingTrick, Smoothing
 from harness.tricks.mixup import mixup
 from tests.watching import CPU, changed, two_steps, watch

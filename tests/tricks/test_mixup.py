@@ -85,23 +85,23 @@ def test_it_draws_from_the_generator_it_is_given_and_leaves_its_batch_alone():
     assert torch.equal(torch.get_rng_state(), torch_state)
 
 
-def test_trick_owns_the_mix_and_nothing_else():
-    assert MixupTrick()(Recipe()) == Recipe(mix=BatchMixup(0.2))
+def test_trick_adds_to_the_mixes_and_nothing_else():
+    assert MixupTrick()(Recipe()) == Recipe(mixes=(BatchMixup(0.2),))
 
 
 def test_two_levels_conflict():
-    with pytest.raises(Conflict, match="both BatchMixup and BatchMixup would own the mix of the recipe"):
+    with pytest.raises(Conflict, match="two BatchMixup stand in the mixes of the recipe; only one can"):
         compose({"weak": MixupTrick(0.1), "strong": MixupTrick(1.0)})
 
 
 def test_a_training_sees_only_mixed_images_of_the_same_batches(tmp_path):
-    """The whole draw is written out again: one λ, then one permutation, for each batch, from the stream `mix`."""
+    """The whole draw is written out again: one λ, then one permutation, for each batch, from mixup's own stream."""
     alpha = 1.0
     augment = two_steps().train.augment.model_copy(update={"flip": True, "crop_padding": 1})
     base, with_trick = (
         watch(two_steps(tricks, seed=5, augment=augment), tmp_path) for tricks in ({}, {"mixup": MixupTrick(alpha)})
     )
-    generator = np.random.default_rng(derive(5, "mix"))
+    generator = np.random.default_rng(derive(5, "BatchMixup"))
     for plain, mixed in zip(base, with_trick, strict=True):
         lam, order = generator.beta(alpha, alpha), generator.permutation(8)
         torch.testing.assert_close(mixed.images, lam * plain.images + (1 - lam) * plain.images[order])

@@ -6,7 +6,7 @@ import torch
 from harness.errors import HarnessError
 from harness.recipe import ParamRule, Recipe
 from harness.tricks.no_bias_decay import NoBiasDecayTrick
-from tests.watching import changed, two_steps, watch
+from tests.watching import PLAIN_SGD, changed, two_steps, watch
 
 TRICK = {"no_bias_decay": NoBiasDecayTrick()}
 
@@ -42,7 +42,7 @@ def test_only_what_learns_is_in_a_group():
 
 def test_a_step_of_the_baseline_pulls_biases_towards_0_and_one_of_the_trick_does_not(tmp_path):
     """One step of SGD without momentum is p − lr·(g + wd·p): the trick leaves the last term out for vectors."""
-    plain: dict[str, Any] = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.5, "lr": 0.1}
+    plain: dict[str, Any] = {"optimizer": PLAIN_SGD, "weight_decay": 0.5, "lr": 0.1}
     base, with_trick = (watch(two_steps(tricks, **plain), tmp_path)[0] for tricks in ({}, TRICK))
     assert not changed(base.before, with_trick.before)
     for name, before in base.before.items():

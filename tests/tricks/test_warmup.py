@@ -10,9 +10,9 @@ from harness.plan import Plan, make_plan
 from harness.recipe import Recipe
 from harness.spec import StepDecay
 from harness.tricks.warmup import LinearWarmup, WarmupTrick
-from tests.watching import two_steps, watch
+from tests.watching import PLAIN_SGD, two_steps, watch
 
-PLAIN: dict[str, Any] = {"momentum": 0.0, "nesterov": False, "decay": StepDecay(milestones=())}
+PLAIN: dict[str, Any] = {"optimizer": PLAIN_SGD, "decay": StepDecay(milestones=())}
 
 
 def test_factor_is_i_over_m_at_batch_i_of_the_first_m():

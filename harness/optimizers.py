@@ -1,0 +1,62 @@
+"""Optimizers by their names in torch.optim."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from harness.errors import HarnessError, unknown
+from harness.spec import OptimizerSpec
+
+_OURS = {"params", "lr", "weight_decay"}
+"""Arguments that the training sets itself."""
+_SWITCHES = {"foreach", "fused", "capturable", "differentiable", "maximize"}
+"""Arguments that are no part of the algorithm, or would turn it around."""
+_UNFIT = {"LBFGS", "SparseAdam", "Muon", "Optimizer"}
+"""Those that need a closure, sparse gradients or matrices alone."""
+_NESTEROV = {"momentum": 0.9, "nesterov": True}
+"""The paper's SGD."""
+
+
+def names() -> list[str]:
+    """Return the optimizers of this torch that can train a network by learning rate and weight decay."""
+    found = {name: kind for name, kind in vars(torch.optim).items() if isinstance(kind, type)}
+    return sorted(
+        name
+        for name, kind in found.items()
+        if issubclass(kind, Optimizer) and name not in _UNFIT and set(inspect.signature(kind).parameters) >= _OURS
+    )
+
+
+def options(spec: OptimizerSpec) -> dict[str, Any]:
+    """Return the arguments of an optimizer: the paper's Nesterov momentum for SGD unless the spec says otherwise."""
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.options.items()}
+    return {**(_NESTEROV if spec.name == "SGD" else {}), **given}
+
+
+def check(spec: OptimizerSpec) -> None:
+    """Raise HarnessError for an optimizer, an option or a value that torch does not have."""
+    if spec.name not in names():
+        raise HarnessError(unknown("optimizer", spec.name, names()))
+    legal = [key for key in inspect.signature(_kind(spec)).parameters if key not in _OURS | _SWITCHES]
+    for key in spec.options:
+        if key not in legal:
+            raise HarnessError(unknown(f"option of {spec.name}", key, legal))
+    try:
+        make(spec, [{"params": [torch.zeros(1, requires_grad=True)]}], 1e-3)
+    except (TypeError, ValueError) as error:
+        raise HarnessError(f"{spec.name} refuses {options(spec)}: {error}") from None
+
+
+def make(spec: OptimizerSpec, groups: Iterable[dict[str, Any]], lr: float) -> Optimizer:
+    """Make the optimizer over parameter groups, each with its weight decay."""
+    made: Optimizer = _kind(spec)(groups, lr=lr, **options(spec))
+    return made
+
+
+def _kind(spec: OptimizerSpec) -> Any:
+    return getattr(torch.optim, spec.name)
