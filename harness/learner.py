@@ -32,6 +32,16 @@ def initial_model(training: Training, device: torch.device) -> nn.Module:
     return module.to(device)
 
 
+def teacher_of(training: Training, device: torch.device) -> nn.Module | None:
+    """Return the trained network that the training imitates, in evaluation mode; None where it imitates none."""
+    if training.teacher is None:
+        return None
+    module = build_model(training.teacher.model, training.classes, seed=0)
+    weights.load_backbone(module, weights.read(Path(training.teacher.origin.path)), head=())
+    evaluation_mode(module)
+    return module.to(device)
+
+
 class Learner:
     """A network in training, on the device it lies on. It waits for nothing: losses stay on the device."""
 
@@ -46,6 +56,7 @@ class Learner:
         self._dtype = recipe.precision.dtype(self._device.type) if recipe.precision else torch.float32
         # bfloat16 has the range of float32; only float16 needs its gradients scaled.
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
+        self._teacher = teacher_of(training, self._device)
         self._average = RunningAverage(self.module, recipe.average) if recipe.average else None
         self.enter(phase or training.phases[0])
 
@@ -89,7 +100,7 @@ class Learner:
             group["lr"] = lr * group["lr_factor"]
             group["peak_lr"] = max(group["peak_lr"], group["lr"])
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            loss = F.cross_entropy(self.module(images), targets)
+            loss = self._loss(images, targets)
         self._scaler.scale(loss).backward()
         self._scaler.step(self.optimizer)
         self._scaler.update()
@@ -97,6 +108,17 @@ class Learner:
         if self._average:
             self._average.update(self.module)
         return loss.detach()
+
+    def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        logits = self.module(images)
+        loss = F.cross_entropy(logits, targets)
+        if self._teacher is None:
+            return loss
+        with torch.no_grad():
+            teacher_logits = self._teacher(images)
+        for term in self._training.recipe.loss_terms:
+            loss = term.hard_weight * loss + term(logits, teacher_logits)
+        return loss
 
 
 class RunningAverage:

@@ -47,7 +47,7 @@ def check(spec: OptimizerSpec) -> None:
         if key not in legal:
             raise HarnessError(unknown(f"option of {spec.name}", key, legal))
     try:
-        make(spec, [{"params": [torch.zeros(1, requires_grad=True)]}], 1e-3)
+        make(spec, [{"params": [torch.nn.Parameter(torch.zeros(1))]}], 1e-3)
     except (TypeError, ValueError) as error:
         raise HarnessError(f"{spec.name} refuses {options(spec)}: {error}") from None
 

@@ -37,9 +37,9 @@ class Grid:
     plan: dict[str, Any]
     """What was planned, as `summary.summarise` wrote it."""
     runs: pd.DataFrame
-    """One row a planned replicate: policy, a boolean a trick, seed, cell, status, reason, METRICS, run ids."""
+    """One row a planned replicate: axes, policy, a boolean a trick, seed, cell, status, reason, METRICS, run ids."""
     curves: pd.DataFrame
-    """One row an epoch: policy, cell, seed, epoch, step, train_loss, val_top1."""
+    """One row an epoch: axes, policy, cell, seed, epoch, step, train_loss, val_top1."""
     throughput: pd.DataFrame
     """One row a probe round: cell, program, host, round, images_per_s, peak_memory_bytes."""
     software: dict[str, list[str]]
@@ -75,6 +75,7 @@ def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:
     by_key = current_runs(children, wanted, plan["versions"])
     rows = [
         {
+            **cell.get("levels", {}),
             "policy": cell["policy"],
             **{trick: trick in cell["tricks"] for trick in plan["tricks"]},
             "seed": seed,
@@ -85,6 +86,17 @@ def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:
         for seed in plan["seeds"]
     ]
     return pd.DataFrame(rows)
+
+
+def axes_of(frame: pd.DataFrame) -> list[str]:
+    """Return the axes of a frame of runs, cells, effects or curves: its columns before `policy`."""
+    columns = list(frame.columns)
+    return [name for name in columns[: columns.index("policy")] if name not in ("cell", "kind")]
+
+
+def scenario_of(row: Mapping[Any, Any], axes: Sequence[str]) -> str:
+    """Return the levels of a row's scenario as a person reads them; empty where there is no axis."""
+    return ", ".join(f"{axis} {row[axis]}" for axis in axes)
 
 
 def current_runs(
@@ -125,14 +137,14 @@ def _outcome(run: Run | None) -> dict[str, Any]:
 
 def _curves_frame(store: Store, runs: pd.DataFrame, known: dict[str, Run]) -> pd.DataFrame:
     """Return the learning curves: one artifact a training, so that a large grid needs no call for each metric."""
-    frames = []
+    frames, axes = [], axes_of(runs)
     for row in runs[runs["status"] == "finished"].to_dict("records"):
         run_id = row["trained_by"] or row["run_id"]
         content = store.read_artifact(known.get(run_id) or store.client.get_run(run_id), CURVES)
         if content:
             curve = _table(content, _CURVE_TYPES)
-            frames.append(curve.assign(**{key: row[key] for key in ("policy", "cell", "seed")}))
-    columns = ["policy", "cell", "seed", "epoch", "step", "train_loss", "val_top1"]
+            frames.append(curve.assign(**{key: row[key] for key in (*axes, "policy", "cell", "seed")}))
+    columns = [*axes, "policy", "cell", "seed", "epoch", "step", "train_loss", "val_top1"]
     return pd.concat(frames)[columns].reset_index(drop=True) if frames else pd.DataFrame(columns=columns)
 
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.estimate import Estimate
-    from harness.grid import Outcome, Update
+    from harness.grid import Outcome
     from harness.plan import Plan
+    from harness.progress import Update
     from harness.session import Reported
 
 _LINES_EVERY_S = 5.0
@@ -42,7 +43,7 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
         f"= {facts['replicates']} replicates, {facts['trainings']} trainings",
         f"  {facts['settings']['model']}, {facts['settings']['weights']}",
         f"  {facts['settings']['data']}",
-        f"  {plan.data.train_size} training images a seed, {plan.steps_per_epoch} steps an epoch",
+        f"  {facts['settings']['train images per seed']} training images a seed",
         "",
         *_grid_lines(facts),
         "",
@@ -59,7 +60,12 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
             "Trained once, first:",
             *(f"  {p['what']} ({p['epochs']} epochs)" for p in facts["prerequisites"]),
         ]
-    parts = {"pretraining": seconds.prerequisites_s, "speed probe": seconds.probe_s, "trainings": seconds.trainings_s}
+    parts = {
+        "pretraining": seconds.prerequisites_s,
+        "tuning": seconds.tuning_s,
+        "speed probe": seconds.probe_s,
+        "trainings": seconds.trainings_s,
+    }
     told = ", ".join(f"{name} {duration(value)}" for name, value in parts.items() if value)
     lines += ["", f"About {duration(seconds.total_s)} on this machine ({told}), to within a factor of two."]
     return "\n".join(lines)

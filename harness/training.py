@@ -27,6 +27,14 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A trained network to imitate."""
+
+    model: Model
+    origin: Origin
+
+
+@dataclass(frozen=True)
 class Training:
     """One training of one network: picklable, comparable, hashable by content."""
 
@@ -43,6 +51,8 @@ class Training:
     recipe: Recipe
     phases: tuple[ResolvedPhase, ...]
     seed: int
+    teacher: Teacher | None = None
+    """What the loss terms of the recipe imitate."""
     data_root: str | None = _place(default=None)
     save_to: str | None = _place(default=None)
     """Where the trained weights go, if anywhere."""

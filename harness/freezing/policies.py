@@ -38,6 +38,7 @@ class Policy:
 
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
     init: Literal["pretrained", "random"] = "pretrained"
+    codes: None = None
     about: str = ""
     source: str = ""
 

@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 
 from harness.recipe import Recipe
 from harness.tricks.cosine import CosineTrick
+from harness.tricks.distillation import DistillationTrick
 from harness.tricks.label_smoothing import LabelSmoothingTrick
 from harness.tricks.mixup import MixupTrick
 from harness.tricks.no_bias_decay import NoBiasDecayTrick
@@ -29,6 +30,7 @@ TRICKS: dict[str, type[Trick]] = {
     "no_bias_decay": NoBiasDecayTrick,
     "cosine": CosineTrick,
     "label_smoothing": LabelSmoothingTrick,
+    "distillation": DistillationTrick,
     "mixup": MixupTrick,
 }
 
