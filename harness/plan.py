@@ -189,6 +189,7 @@ def _training(
         recipe=_effective(recipe, found.train_size // spec.train.batch_size),
         phases=resolve(policy, layout, spec.train.weight_decay, recipe.param_rules),
         seed=spec.seeds[0],
+        diagnose=spec.diagnostics.batch_norm,
         data_root=spec.data.root,
     )
 

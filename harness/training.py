@@ -43,6 +43,8 @@ class Training:
     recipe: Recipe
     phases: tuple[ResolvedPhase, ...]
     seed: int
+    diagnose: bool = False
+    """Whether batch norm is inspected once the training is over."""
     data_root: str | None = _place(default=None)
     save_to: str | None = _place(default=None)
     """Where the trained weights go, if anywhere."""

@@ -110,6 +110,13 @@ class Throughput(Section):
     """Timed training steps of each cell in a round, after as many untimed ones as warm up."""
 
 
+class Diagnostics(Section):
+    """What is measured of each trained network besides its top-1."""
+
+    batch_norm: bool = False
+    """Top-1 by batch statistics and over the source backbone; how far running statistics are from the images."""
+
+
 class Spec(Section):
     """A study: the grid of policies × trick sets × seeds on one model and one data set."""
 
@@ -134,6 +141,7 @@ class Spec(Section):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seed_list)]
     """A number of seeds, or a list of them."""
     throughput: Throughput = Throughput()
+    diagnostics: Diagnostics = Diagnostics()
 
     @field_validator("train")
     @classmethod
