@@ -107,6 +107,7 @@ class Ground:
             recipe=self._effective(recipe),
             phases=resolve(policy, self.layout(recipe), train.weight_decay, recipe.param_rules),
             seed=seed,
+            diagnose=spec.diagnostics.batch_norm,
             data_root=spec.data.root,
         )
         return replace(made, teacher=self._teacher(recipe.teacher, seed)) if recipe.teacher else made

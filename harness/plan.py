@@ -217,12 +217,12 @@ class _Expansion:
         """Return why a known policy means nothing on this network; one that the user wrote is an error instead."""
         train = self._ground.spec.train
         try:
-            with self._study.placing("policies", name):
-                phases = resolve(policy, self._ground.layout(Recipe()), train.weight_decay)
-                phase_steps(phases, train.epochs * self._ground.steps_per_epoch)
-        except HarnessError as error:
+            phases = resolve(policy, self._ground.layout(Recipe()), train.weight_decay)
+            phase_steps(phases, train.epochs * self._ground.steps_per_epoch)
+        except (HarnessError, ValueError) as error:
             if self._ground.spec.policies[name]:
-                raise
+                with self._study.placing("policies", name):
+                    raise HarnessError(str(error)) from None
             return str(error)
         return ""
 

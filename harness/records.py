@@ -33,6 +33,27 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """One figure of a diagnosis."""
+
+    name: str
+    layer: str
+    """The batch-norm layer it is of; empty where it is of the whole network."""
+    value: float | None
+    reason: str = ""
+    """Why there is no value."""
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """What the trained network's batch norm does; comes before Finished."""
+
+    digest: str
+    timestamp: int
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
 class Finished:
     """A training is over and its frozen tensors are as they were."""
 
@@ -70,4 +91,4 @@ class Probed:
     peak_memory_bytes: int
 
 
-Record = Started | Epoch | Finished | Failed | Probed
+Record = Started | Epoch | Diagnosed | Finished | Failed | Probed

@@ -53,6 +53,8 @@ class Training:
     seed: int
     teacher: Teacher | None = None
     """What the loss terms of the recipe imitate."""
+    diagnose: bool = False
+    """Whether batch norm is inspected once the training is over."""
     data_root: str | None = _place(default=None)
     save_to: str | None = _place(default=None)
     """Where the trained weights go, if anywhere."""

@@ -137,6 +137,13 @@ class Tune(Section):
         return self
 
 
+class Diagnostics(Section):
+    """What is measured of each trained network besides its top-1."""
+
+    batch_norm: bool = False
+    """Top-1 by batch statistics and over the source backbone; how far running statistics are from the images."""
+
+
 class Spec(Section):
     """A study: the grid of policies × trick sets × seeds on one model and one data set."""
 
@@ -167,6 +174,7 @@ class Spec(Section):
     destructive: Literal["skip", "run"] = "skip"
     """Whether cells run whose trick destroys what was pretrained."""
     throughput: Throughput = Throughput()
+    diagnostics: Diagnostics = Diagnostics()
 
     @field_validator("train")
     @classmethod
