@@ -263,6 +263,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _dataclass_keys(location: Location) -> list[str]:
-    from harness.freezing.policies import Phase, Policy
+    from harness.freezing.policy import Codes, Phase, Policy
 
-    return [field.name for field in dataclasses.fields(Phase if "phases" in location else Policy)]
+    kind = Codes if "codes" in location else Phase if "phases" in location else Policy
+    return [field.name for field in dataclasses.fields(kind)]

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.digest import digest
+from harness.freezing.policy import Codes
 from harness.freezing.resolve import ResolvedPhase
 from harness.recipe import Recipe
 from harness.spec import Data, Model, Train
@@ -43,6 +44,8 @@ class Training:
     recipe: Recipe
     phases: tuple[ResolvedPhase, ...]
     seed: int
+    codes: Codes | None = None
+    """What a solver fits in place of the phases, its stage by name."""
     data_root: str | None = _place(default=None)
     save_to: str | None = _place(default=None)
     """Where the trained weights go, if anywhere."""

@@ -88,8 +88,8 @@ def test_an_entry_that_matches_nothing_is_refused_with_what_is_legal(entry):
     with pytest.raises(HarnessError) as caught:
         select(["all", entry], NAMES, LAYOUT)
     assert str(caught.value) == (
-        f"{entry.removeprefix('not ')!r} matches nothing; legal: all, none, bn, stem, stage1, stage10, head, "
-        "or a glob over names such as 'conv1.weight'"
+        f"{entry.removeprefix('not ')!r} matches nothing; legal: all, none, bn, stem, stage1, stage10, head, last N, "
+        "last N layers, from NAME, or a glob over names such as 'conv1.weight'"
     )
 
 
