@@ -48,7 +48,8 @@ def estimate(plan: Plan, jobs: int, device: torch.device) -> Estimate:
     probe = plan.study.spec.throughput
     first = {r.program: r.training for r in plan.replicates}
     trainings = [clock.training_s(t, plan.steps_per_epoch, plan.data) for t in plan.trainings.values()]
-    probes = [clock.step_s(t) * 2 * probe.steps * probe.rounds * len(t.phases) for t in first.values()]
+    probed = [training for training in first.values() if not training.codes]
+    probes = [clock.step_s(t) * 2 * probe.steps * probe.rounds * len(t.phases) for t in probed]
     before = [clock.training_s(t, plan.source_steps_per_epoch, plan.source or plan.data) for t in plan.prerequisites]
     return Estimate(sum(trainings) / min(jobs, len(trainings)), sum(before), sum(probes))
 
@@ -63,6 +64,8 @@ class _Clock:
 
     def training_s(self, training: Training, steps_per_epoch: int, data: Survey) -> float:
         """Return the seconds of a training with its evaluations."""
+        if training.codes:  # a forward pass over every image; nothing tells how long the solver takes
+            return (data.train_size + data.val_size + data.test_size) * self._image_s(training)
         epochs = training.train.epochs
         seen = epochs * data.val_size + data.test_size
         return epochs * steps_per_epoch * self.step_s(training) + seen * self._image_s(training)
