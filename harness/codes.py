@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from harness.data.normalise import Normalise
 from harness.evaluate import BATCH
 from harness.freezing import check
 from harness.freezing.apply import evaluation_mode
+from harness.freezing.policy import Solver
 from harness.learner import initial_model
 from harness.models import weights
 from harness.models.build import layout_of
@@ -140,7 +141,7 @@ class Linear:
         return float((self.predict(codes) == labels).mean())
 
 
-def solve(solver: Literal["svm", "softmax"], c: float, codes: np.ndarray, labels: np.ndarray, seed: int) -> Linear:
+def solve(solver: Solver, c: float, codes: np.ndarray, labels: np.ndarray, seed: int) -> Linear:
     """Return the classifier that minimises ½|w|² + C·Σ loss over standardised codes [N, D] with labels [N].
 
     The loss is the squared hinge of each class against the rest, or the cross-entropy of the softmax.
@@ -159,7 +160,7 @@ def solve(solver: Literal["svm", "softmax"], c: float, codes: np.ndarray, labels
     return Linear(c, weight, classifier.intercept_ - weight @ scaler.mean_, converged)
 
 
-def loss(solver: Literal["svm", "softmax"], scores: np.ndarray, labels: np.ndarray) -> float:
+def loss(solver: Solver, scores: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean loss of scores [N, K] or [N, 1] against labels [N]."""
     if solver == "softmax":
         logits = scores if scores.shape[1] > 1 else np.hstack([np.zeros_like(scores), scores])

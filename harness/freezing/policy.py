@@ -39,13 +39,16 @@ class Phase:
     """Whether the learning-rate schedule, warmup included, begins anew with this phase."""
 
 
+Solver = Literal["svm", "softmax"]
+
+
 @dataclass(frozen=True)
 class Codes:
     """CNN codes: what a stage of the fixed network puts out, with a linear classifier that a solver fits to it."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    solver: Literal["svm", "softmax"]
+    solver: Solver
     stage: str = "last"
     """A stage before the head, or `last` for the last of them."""
     rectified: bool = True
