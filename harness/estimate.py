@@ -53,7 +53,7 @@ def estimate(plan: Plan, jobs: int, device: torch.device) -> Estimate:
     trainings = [clock.training_s(*needed) for needed in planned.values()]
     tuning = [clock.training_s(*needed) for needed in tried.values()]
     before = [clock.training_s(p.training, p.data) for p in plan.prerequisites]
-    probes = [clock.step_s(t) * 2 * probe.steps * probe.rounds * len(t.phases) for t in first.values()]
+    probes = [clock.step_s(t) * 2 * probe.steps * probe.rounds * len(t.phases) for t in first.values() if not t.codes]
     return Estimate(sum(trainings) / min(jobs, len(trainings)), sum(tuning) / jobs, sum(before), sum(probes))
 
 
@@ -67,6 +67,8 @@ class _Clock:
 
     def training_s(self, training: Training, data: Survey) -> float:
         """Return the seconds of a training with its evaluations."""
+        if training.codes:  # a forward pass over every image; nothing tells how long the solver takes
+            return (data.train_size + data.val_size + data.test_size) * self._image_s(training)
         epochs = training.train.epochs
         steps_per_epoch = data.train_size // training.train.batch_size
         seen = epochs * data.val_size + data.test_size

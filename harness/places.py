@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from harness.errors import unknown
-from harness.freezing.policies import Phase, Policy
+from harness.freezing.policy import Codes, Phase, Policy
 from harness.spec import Spec
 
 Location = tuple[int | str, ...]
@@ -119,4 +119,5 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _dataclass_keys(location: Location) -> list[str]:
-    return [field.name for field in dataclasses.fields(Phase if "phases" in location else Policy)]
+    kind = Codes if "codes" in location else Phase if "phases" in location else Policy
+    return [field.name for field in dataclasses.fields(kind)]

@@ -36,15 +36,16 @@ def probe(
 ) -> Iterator[Probed]:
     """Measure each training `rounds` times, in interleaved rounds, so that a machine that drifts drifts for all alike.
 
-    A training that raises is left out: it will fail in the same way when it is trained, and say so there.
+    A training that raises is left out: it will fail in the same way when it is trained, and say so there. So is one
+    that a solver takes the place of: it has no step to measure.
     """
     memory: dict[str, int] = {}
-    broken: set[str] = set()
+    left_out = {training.digest for training in trainings if training.codes}
     for number in range(rounds):
         # In another order each round, so that no cell always runs in the wake of the same other.
         for index in stream(number, "order of the probe").permutation(len(trainings)):
             training = trainings[index]
-            if training.digest in broken:
+            if training.digest in left_out:
                 continue
             try:
                 batches = Batches(training, _train_images(training, cache, device), device)
@@ -52,7 +53,7 @@ def probe(
                     memory[training.digest] = _peak_memory(training, batches, device)
                 rate = _images_per_s(training, batches, steps, device)
             except Exception:  # whatever a training may raise
-                broken.add(training.digest)
+                left_out.add(training.digest)
                 continue
             yield Probed(training.digest, now(), number, rate, memory[training.digest])
 

@@ -67,6 +67,8 @@ class Finished:
     """Predicted class [N] of each test image, int64."""
     test_labels: np.ndarray
     duplicates_dropped: int
+    notes: tuple[str, ...] = ()
+    """What a reader of the result must know of how it came about, each a clause without a full stop."""
 
 
 @dataclass(frozen=True)

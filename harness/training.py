@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.digest import digest
+from harness.freezing.policy import Codes
 from harness.freezing.resolve import ResolvedPhase
 from harness.recipe import Recipe
 from harness.spec import Data, Model, Train
@@ -55,6 +56,8 @@ class Training:
     """What the loss terms of the recipe imitate."""
     diagnose: bool = False
     """Whether batch norm is inspected once the training is over."""
+    codes: Codes | None = None
+    """What a solver fits in place of the phases, its stage by name."""
     data_root: str | None = _place(default=None)
     save_to: str | None = _place(default=None)
     """Where the trained weights go, if anywhere."""

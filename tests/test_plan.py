@@ -150,7 +150,7 @@ def test_random_weights_need_nothing_before(planned):
 
 
 def test_policy_from_random_weights_takes_no_pretrained_ones(planned):
-    plan = planned("policies={full: , scratch: {init: random, phases: [{trainable: [all], bn_stats: [all]}]}}")
+    plan = planned("policies=[full, scratch]")
     assert training(plan).origin is not None
     assert training(plan, "scratch | baseline").origin is None
 
@@ -184,7 +184,7 @@ def test_torchvision_weights_are_not_downloaded_to_plan(planned, monkeypatch, tm
 
 # Identity is content.
 
-GOLDEN_DIGEST = "31ce172501164ac6"
+GOLDEN_DIGEST = "52497778a3e997e9"
 """The first training of the tiny study. Finished trainings are found by their digest: a change of it makes every study
 train anew. Change it only where the numbers of a training change too, or where the plan says more of what decides them.
 """
@@ -375,7 +375,7 @@ def test_all_classes_are_those_named_one_by_one(planned):
 
 
 def test_init_makes_no_difference_where_there_are_no_weights(planned):
-    scratch = "policies={full: , scratch: {init: random, phases: [{trainable: [all], bn_stats: [all]}]}}"
+    scratch = "policies=[full, scratch]"
     assert len(judged(planned("weights=null", scratch), "noop")) == 3
     assert judged(planned(scratch), "noop") == {}
 

@@ -43,7 +43,7 @@ BAD = {
     "key of an inline policy": (
         *policy("{phases: [{trainable: [all]}], inti: random}"),
         "9: policies.mine.inti",
-        ["'inti'", "legal: phases, init, about, source", "mean 'init'"],
+        ["'inti'", "legal: phases, init, head, layer_decay, codes, about, source", "mean 'init'"],
     ),
     "key of a phase": (
         *policy("{phases: [{trainable: [all], bn_stat: [all]}]}"),

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
+from harness import codes
 from harness.execute.job import Job
 from harness.freezing.check import FreezeViolation
 from harness.probe import probe
@@ -36,7 +37,7 @@ def perform(job: Job) -> Iterator[Record]:
 def _attempt(training: Training, job: Job, device: torch.device) -> Iterator[Record]:
     yield Started(training.digest, now(), device_name(device))
     try:
-        yield from train(training, job.cache, device)
+        yield from (codes.fit if training.codes else train)(training, job.cache, device)
     except Exception as error:  # whatever a training raises is a record, not the end of the grid
         kind = _KINDS.get(type(error), "error")
         reason = str(error) if kind != "error" else f"{type(error).__name__}: {error}"
