@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from harness.data import ImageSet
+from harness.data import Images
 from harness.data.normalise import Normalise
 from harness.freezing.apply import evaluation_mode
 
@@ -12,10 +12,11 @@ BATCH = 256
 
 
 @torch.inference_mode()
-def predict(module: nn.Module, images: ImageSet, normalise: Normalise) -> Tensor:
+def predict(module: nn.Module, images: Images, normalise: Normalise) -> Tensor:
     """Return the predicted class [N] of each image, int64, with the module in evaluation mode."""
     evaluation_mode(module)
-    return torch.cat([module(normalise(batch)).argmax(1) for batch in images.images.split(BATCH)])
+    everything = torch.arange(len(images))
+    return torch.cat([module(normalise(batch)).argmax(1) for batch, _ in images.batches(everything, BATCH)])
 
 
 def top1(predictions: Tensor, labels: Tensor) -> float:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.data import ImageSet
+from harness.data import Images
 from harness.data.augment import random_crop, random_flip
 from harness.data.normalise import Normalise
 from harness.seeds import stream
@@ -19,8 +19,8 @@ from harness.training import Training
 class Batches:
     """The batches of a training, each random step with a stream of its own, so that no trick shifts another's draws."""
 
-    def __init__(self, training: Training, images: ImageSet, device: torch.device) -> None:
-        self._training, self._images, self._device = training, images, device
+    def __init__(self, training: Training, images: Images, device: torch.device) -> None:
+        self._training, self._images = training, images
         self._normalise = Normalise(training.data, device)
         self._order, self._crop, self._flip, self._choice = (
             stream(training.seed, name) for name in ("order", "crop", "flip", "choice of mix")
@@ -34,9 +34,10 @@ class Batches:
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images [N, 3, H, W] and targets [N, K] of one pass; a last batch that is not full is left out."""
-        rows = torch.from_numpy(self._order.permutation(len(self._images))).to(self._device)
-        for index in rows.split(self._training.train.batch_size)[: self.per_epoch]:
-            yield self._prepare(self._images.images[index], self._images.labels[index])
+        size = self._training.train.batch_size
+        rows = torch.from_numpy(self._order.permutation(len(self._images)))
+        for images, labels in self._images.batches(rows[: self.per_epoch * size], size):
+            yield self._prepare(images, labels)
 
     def _prepare(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         augment, recipe = self._training.train.augment, self._training.recipe
