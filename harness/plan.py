@@ -1,4 +1,4 @@
-"""Spec to Plan: the cells, what each trains, what they share, what cannot run and why. It writes nothing."""
+"""Spec to Plan: the cells, what each trains, what they share, what cannot run and why. It writes only a cache."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Plan:
 def make_plan(study: Study, workspace: Workspace) -> Plan:
     """Expand a study; raises HarnessError where it cannot mean anything."""
     spec = study.spec
-    found = _survey(study, spec.data, spec.train)
+    found = _survey(study, workspace, spec.data, spec.train)
     layout = layout_of(spec.model, len(found.classes))
     with study.placing("weights"):
         prerequisites, source, origin = _pretrained(study, found, workspace)
@@ -212,7 +212,7 @@ def _pretrained(
         return (), None, Origin(digest(entry.url), str(weights.torchvision_path(entry)))
     assert spec.weights.pretrain is not None  # the spec allows exactly one of three
     source = spec.weights.pretrain
-    found = _survey(study, source.data, source.train, "weights", "pretrain")
+    found = _survey(study, workspace, source.data, source.train, "weights", "pretrain")
     shared = set(found.classes) & set(target.classes)
     if shared and (source.data.name, source.data.root) == (spec.data.name, spec.data.root):
         raise HarnessError(
@@ -255,10 +255,10 @@ def _head(model: str) -> tuple[str, ...]:
     return dict(MODELS[model].stages)["head"]
 
 
-def _survey(study: Study, data: Data, train: Train, *section: str) -> Survey:
+def _survey(study: Study, workspace: Workspace, data: Data, train: Train, *section: str) -> Survey:
     """Look through the data of the spec or of its `section`; raises HarnessError where no batch could be filled."""
     with study.placing(*section, "data", *(("root",) if data.root else ("classes",))):
-        found = survey(data)
+        found = survey(data, workspace.cache)
     if found.train_size < train.batch_size:
         with study.placing(*section, "train", "batch_size"):
             raise HarnessError(f"{train.batch_size} is more than the {found.train_size} training images")
