@@ -21,8 +21,8 @@ DECODER = "2"
 _SETTLED_NS = 2_000_000_000
 """A file touched later than this before it was read may change again within one tick of the file system's clock."""
 
-Image = Path | np.ndarray
-"""A file, or the pixels [H, W] or [H, W, 3] that its publisher packed with others."""
+Image = str | np.ndarray
+"""The path of a file, or the pixels [H, W] or [H, W, 3] that its publisher packed with others."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Catalogue:
         """Yield the place of each image in the data set, and the digest of its bytes."""
         with _Remembered(self.root, cache) as digest_of:
             for row, image in enumerate(self.images):
-                if isinstance(image, Path):
-                    place = image.relative_to(self.root).as_posix()
+                if isinstance(image, str):
+                    place = image.removeprefix(f"{self.root}{os.sep}")
                     yield place, digest_of(place)
                 else:
                     yield str(row), hashlib.sha256(image.tobytes()).hexdigest()
@@ -98,16 +98,16 @@ class _Remembered:
             os.replace(draft, self._memory)
 
     def __call__(self, place: str) -> str:
-        file = self._root / place
+        file = f"{self._root}{os.sep}{place}"
         try:
-            stat = file.stat()
+            stat = os.stat(file)
             # The last of them changes with every change of the file, and no tool can set it.
             mark = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
             known, sha = self._known.get(place, (None, ""))
             if known == mark:
                 return sha
             now = time.time_ns()
-            sha = hashlib.sha256(file.read_bytes()).hexdigest()
+            sha = hashlib.sha256(Path(file).read_bytes()).hexdigest()
         except OSError as error:
             raise HarnessError(f"cannot read image {file}: {error.strerror}") from None
         if now - stat.st_ctime_ns > _SETTLED_NS:

@@ -143,7 +143,7 @@ def decode(image: Image, size: int) -> np.ndarray:
 
     Raises HarnessError naming the file where it is no readable image.
     """
-    if not isinstance(image, Path):
+    if not isinstance(image, str):
         return _fitted(PIL.Image.fromarray(np.ascontiguousarray(image)).convert("RGB"), size)
     try:
         with PIL.Image.open(image) as opened:

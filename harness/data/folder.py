@@ -45,10 +45,10 @@ def _classes(root: Path, folder: Path, given: int) -> Iterator[Entry]:
         if child.is_dir() and not child.name.startswith("."):
             for directory, inner, names in os.walk(child):
                 inner[:] = [name for name in inner if not name.startswith(".")]
+                place = Path(directory).relative_to(root).as_posix()
                 for name in names:
-                    path = Path(directory, name)
-                    if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                        yield Entry(path.relative_to(root).as_posix(), child.name, given)
+                    if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):
+                        yield Entry(f"{place}/{name}", child.name, given)
 
 
 def catalogue(root: Path) -> Catalogue:
@@ -58,7 +58,7 @@ def catalogue(root: Path) -> Catalogue:
     label_of = {name: label for label, name in enumerate(classes)}
     return Catalogue(
         root,
-        tuple(root / entry.path for entry in entries),
+        tuple(f"{root}{os.sep}{entry.path}" for entry in entries),
         np.array([label_of[entry.label] for entry in entries], dtype=np.int64),
         np.array([entry.given for entry in entries], dtype=np.int64),
         tuple(classes),

@@ -20,18 +20,18 @@ Splits = Mapping[int, Mapping[str, Any]]
 
 
 def _files(dataset: Any) -> list[tuple[Image, int]]:
-    """Return file and label of each image of a set that was given `Path` as its loader: nothing is opened."""
+    """Return file and label of each image of a set whose loader is `str`, which opens nothing."""
     return [dataset[row] for row in range(len(dataset))]
 
 
 def _pets(dataset: Any) -> list[tuple[Image, int]]:
-    return list(zip(dataset._images, dataset._labels, strict=True))
+    return list(zip(map(str, dataset._images), dataset._labels, strict=True))
 
 
 def _caltech(dataset: Any) -> list[tuple[Image, int]]:
-    root = Path(dataset.root, "101_ObjectCategories")
+    root = f"{dataset.root}/101_ObjectCategories"
     return [
-        (root / dataset.categories[label] / f"image_{number:04d}.jpg", label)
+        (f"{root}/{dataset.categories[label]}/image_{number:04d}.jpg", label)
         for number, label in zip(dataset.index, dataset.y, strict=True)
     ]
 
@@ -124,7 +124,7 @@ def _open(name: str, entry: Published, arguments: Mapping[str, Any], root: Path,
 
     options = dict(arguments)
     if entry.images is _files:
-        options["loader"] = Path
+        options["loader"] = str
     if download:
         options["download"] = True
     try:

@@ -150,7 +150,7 @@ COLOURS = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
 def saved(tmp_path, image, name="image.png", **options):
     image.save(tmp_path / name, **options)
-    return decoding.decode(tmp_path / name, 8)
+    return decoding.decode(str(tmp_path / name), 8)
 
 
 def test_grey_image_is_grey_in_three_channels(tmp_path):
@@ -252,7 +252,7 @@ def test_truncated_image_is_named(tmp_path):
 def test_image_that_breaks_its_decoder_is_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(HarnessError, match=f"cannot read image {tmp_path / name}"):
-        decoding.decode(tmp_path / name, 8)
+        decoding.decode(str(tmp_path / name), 8)
 
 
 # The fingerprint.

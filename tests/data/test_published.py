@@ -145,7 +145,7 @@ def test_packed_images_are_resized_as_files_are(name, made, tmp_path):
     data = made(name, image_size=16)
     image, _ = _torchvision(name, data.root, SPLITS[name][TRAIN])[0]
     image.save(tmp_path / "image.png")
-    assert np.array_equal(pool_of(data, tmp_path).images[0], decoding.decode(tmp_path / "image.png", 16))
+    assert np.array_equal(pool_of(data, tmp_path).images[0], decoding.decode(str(tmp_path / "image.png"), 16))
 
 
 def test_content_is_that_of_pixels_labels_and_splits(made):
