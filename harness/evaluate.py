@@ -1,4 +1,4 @@
-"""Predictions and top-1."""
+"""Predictions and what share of them is right."""
 
 import torch
 from torch import Tensor, nn
@@ -22,3 +22,14 @@ def predict(module: nn.Module, images: Images, normalise: Normalise) -> Tensor:
 def top1(predictions: Tensor, labels: Tensor) -> float:
     """Return the fraction of predictions [N] that equal labels [N]."""
     return (predictions == labels).double().mean().item()
+
+
+def mean_per_class(predictions: Tensor, labels: Tensor, classes: int) -> float:
+    """Return the mean over the classes of the fraction of their images that is predicted right.
+
+    Both are [N]; a class without images counts for nothing. The custom of sets whose classes are of uneven size.
+    """
+    images = labels.bincount(minlength=classes)
+    right = labels[predictions == labels].bincount(minlength=classes)
+    present = images > 0
+    return (right[present].double() / images[present]).mean().item()

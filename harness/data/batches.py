@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.data import Images
-from harness.data.augment import random_crop, random_flip
+from harness.data.augment import color_jitter, random_crop, random_flip, random_resized_crop
 from harness.data.normalise import Normalise
 from harness.seeds import stream
 from harness.training import Training
@@ -22,8 +22,8 @@ class Batches:
     def __init__(self, training: Training, images: Images, device: torch.device) -> None:
         self._training, self._images = training, images
         self._normalise = Normalise(training.data, device)
-        self._order, self._crop, self._flip, self._choice = (
-            stream(training.seed, name) for name in ("order", "crop", "flip", "choice of mix")
+        self._order, self._crop, self._flip, self._window, self._colour, self._choice = (
+            stream(training.seed, name) for name in ("order", "crop", "flip", "window", "colour", "choice of mix")
         )
         # Each of its own, by its kind: another trick beside it, or another order, shifts no draw.
         self._augments = [(augment, _own_stream(training, augment)) for augment in training.recipe.augments]
@@ -45,6 +45,10 @@ class Batches:
             images = random_flip(images, self._flip)
         if augment.crop_padding:
             images = random_crop(images, augment.crop_padding, self._crop)
+        if augment.resized_crop:
+            images = random_resized_crop(images, self._window)
+        if augment.color_jitter:
+            images = color_jitter(images, augment.color_jitter, self._colour)
         for augment_map, generator in self._augments:
             images = augment_map(images, generator)
         inputs = self._normalise(images)

@@ -103,6 +103,16 @@ class Augment(Section):
     """Mirror half of the images."""
     crop_padding: Annotated[int, Field(ge=0)] = 0
     """Pixels of reflected border that random crops may reach into; 0 is none."""
+    resized_crop: bool = False
+    """Cut a window of 8–100 % of the area, 3:4 to 4:3, and enlarge it to the old size: the paper's, for photographs."""
+    color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How far factors on brightness, contrast and saturation may be from 1; the paper's is 0.4, 0 is none."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.crop_padding and self.resized_crop:
+            raise ValueError("crop_padding and resized_crop are two kinds of random crop; choose one")
+        return self
 
 
 class StepDecay(Section):
