@@ -10,7 +10,7 @@ from harness.data import Survey, survey
 from harness.digest import digest
 from harness.errors import HarnessError, unknown
 from harness.freezing.policies import Phase, Policy
-from harness.freezing.resolve import resolve
+from harness.freezing.resolve import resolve, resolve_codes
 from harness.models import weights
 from harness.models.build import layout_of
 from harness.models.layout import Layout
@@ -107,6 +107,7 @@ class Ground:
             recipe=self._effective(recipe),
             phases=resolve(policy, self.layout(recipe), train.weight_decay, recipe.param_rules),
             seed=seed,
+            codes=resolve_codes(policy, self.layout(recipe)),
             diagnose=spec.diagnostics.batch_norm,
             data_root=spec.data.root,
         )
@@ -218,7 +219,7 @@ class Ground:
         """Look through the data of the spec or of its `section`; raises HarnessError where no batch could be filled."""
         if data not in self._surveys:
             with self._study.placing(*section, "data", *(("root",) if data.root else ("classes",))):
-                self._surveys[data] = survey(data)
+                self._surveys[data] = survey(data, self._workspace.cache)
         found = self._surveys[data]
         if found.train_size < train.batch_size:
             with self._study.placing(*section, "train", "batch_size"):

@@ -1,4 +1,4 @@
-"""Spec to Plan: the cells, what each trains, what they share, what cannot run and why. It writes nothing."""
+"""Spec to Plan: the cells, what each trains, what they share, what cannot run and why. It writes only a cache."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.data import Survey
 from harness.designs import TrickSet, trick_sets
 from harness.errors import HarnessError
 from harness.freezing.policies import Policy
-from harness.freezing.resolve import resolve
+from harness.freezing.resolve import resolve, resolve_codes
 from harness.ground import Ground, Prerequisite
 from harness.judging import Judged, Verdict, judge
 from harness.recipe import Conflict, Recipe
@@ -218,6 +218,7 @@ class _Expansion:
         train = self._ground.spec.train
         try:
             phases = resolve(policy, self._ground.layout(Recipe()), train.weight_decay)
+            resolve_codes(policy, self._ground.layout(Recipe()))
             phase_steps(phases, train.epochs * self._ground.steps_per_epoch)
         except (HarnessError, ValueError) as error:
             if self._ground.spec.policies[name]:

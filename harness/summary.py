@@ -84,7 +84,8 @@ def summarise(plan: Plan) -> dict[str, Any]:
 
 def describe_data(data: Any) -> str:
     """Return the data section in a few words."""
-    parts = [data.name if data.name == "digits" or not data.root else f"image folder {data.root.rsplit('/', 1)[-1]}"]
+    folder = data.name == "image_folder" and data.root
+    parts = [f"image folder {data.root.rsplit('/', 1)[-1]}" if folder else data.name]
     if data.classes:
         shown = data.classes if len(data.classes) <= 6 else (*data.classes[:5], "…")
         parts.append(f"classes {', '.join(shown)}")

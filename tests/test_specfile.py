@@ -179,7 +179,7 @@ def test_override_that_cannot_be_read_or_placed(write_spec, override, parts):
         ("tricks=[warmpu]", ["'warmpu'", "mean 'warmup'"]),
         ("tricks.warmup.epochs=0", ["0", "greater than 0"]),
         ("tricks.warmup.epoch=1", ["'epoch'", "epochs"]),
-        ("data.name=imagenet", ['"imagenet"', "'digits'", "'image_folder'"]),
+        ("data.name=image_net", ['"image_net"', "'digits'", "'image_folder'"]),
     ],
 )
 def test_bad_value_of_an_override_is_placed_on_the_command_line(write_spec, override, parts):

@@ -22,6 +22,7 @@ from harness.seeds import derive
 from harness.spec import Augment
 from harness.tricks import TRICKS, Trick
 from harness.tricks.warmup import WarmupTrick
+from tests.samples import pixels_of
 from tests.watching import CPU, changed, copy_of, run, two_steps, watch
 
 ALL: dict[str, Trick] = {name: kind() for name, kind in TRICKS.items()} | {"warmup": WarmupTrick(epochs=1)}
@@ -186,8 +187,8 @@ def test_validation_is_looked_at_each_epoch_and_test_once_at_the_end(tmp_path, m
     looked = []
 
     def spy(module, images, normalise):
-        looked.append("test" if torch.equal(images.images, splits.test.images) else "val")
-        assert looked[-1] == "test" or torch.equal(images.images, splits.val.images)
+        looked.append("test" if torch.equal(pixels_of(images), pixels_of(splits.test)) else "val")
+        assert looked[-1] == "test" or torch.equal(pixels_of(images), pixels_of(splits.val))
         return predict(module, images, normalise)
 
     monkeypatch.setattr("harness.train.predict", spy)

@@ -13,6 +13,11 @@ Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+def _no_identity(default: Any) -> Any:
+    """Declare a field that changes no number of a training, so that it is no part of its identity."""
+    return Field(default=default, json_schema_extra={"identity": False})
+
+
 class Section(BaseModel):
     """A part of a spec."""
 
@@ -22,9 +27,34 @@ class Section(BaseModel):
 class Data(Section):
     """The images, and how they are split."""
 
-    name: Literal["digits", "image_folder"]
+    name: Literal[
+        "digits",
+        "image_folder",
+        "cifar10",
+        "cifar100",
+        "mnist",
+        "fashion_mnist",
+        "svhn",
+        "stl10",
+        "flowers102",
+        "oxford_iiit_pet",
+        "food101",
+        "dtd",
+        "caltech101",
+        "fgvc_aircraft",
+        "eurosat",
+        "imagenette",
+        "imagenet",
+    ]
+    """Digits lie inside scikit-learn; all but `image_folder` are read by torchvision's loaders."""
     root: str | None = None
-    """Folder of an `image_folder`, relative to the spec's own folder."""
+    """Folder of the images, as torchvision lays them out for a published set; relative to the spec's own folder."""
+    download: bool = _no_identity(False)
+    """Have torchvision fetch a published set into `root` where it is not there."""
+    stream: bool | Literal["auto"] = _no_identity("auto")
+    """Decode images anew for every batch; `auto` does so where they would fill more than 4 GiB decoded."""
+    workers: Annotated[int, Field(ge=0)] = _no_identity(2)
+    """Processes of each training that decode streamed images; with 0 the training decodes them itself."""
     classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     """Class names in the order of the labels; None takes all."""
     image_size: Positive = 32
@@ -47,11 +77,15 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.name == "image_folder" and self.root is None:
-            raise ValueError("an image_folder needs `root`, the folder of the images")
+        if self.name != "digits" and self.root is None:
+            raise ValueError(f"{self.name} needs `root`, the folder of the images")
+        if self.download and self.name in ("digits", "image_folder", "imagenet"):
+            raise ValueError(f"{self.name} cannot be fetched by `download`")
         if self.name == "digits":
             if self.root is not None:
                 raise ValueError("digits lie inside scikit-learn and have no `root`")
+            if self.stream is True:
+                raise ValueError("digits are small and cannot be streamed; leave `stream` out")
             if self.image_size % 8:
                 raise ValueError(f"digits are 8×8 pixels: image_size must be a multiple of 8, not {self.image_size}")
             for name in self.classes or ():
@@ -69,6 +103,16 @@ class Augment(Section):
     """Mirror half of the images."""
     crop_padding: Annotated[int, Field(ge=0)] = 0
     """Pixels of reflected border that random crops may reach into; 0 is none."""
+    resized_crop: bool = False
+    """Cut a window of 8–100 % of the area, 3:4 to 4:3, and enlarge it to the old size: the paper's, for photographs."""
+    color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How far factors on brightness, contrast and saturation may be from 1; the paper's is 0.4, 0 is none."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.crop_padding and self.resized_crop:
+            raise ValueError("crop_padding and resized_crop are two kinds of random crop; choose one")
+        return self
 
 
 class StepDecay(Section):
