@@ -6,14 +6,13 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from harness import optimizers
 from harness.freezing.apply import begin_phase, evaluation_mode, training_mode
 from harness.freezing.resolve import ResolvedPhase
-from harness.models import weights
+from harness.models import outputs, weights
 from harness.models.build import build_model, layout_of
 from harness.recipe import Average
 from harness.seeds import derive
@@ -89,7 +88,7 @@ class Learner:
             group["lr"] = lr * group["lr_factor"]
             group["peak_lr"] = max(group["peak_lr"], group["lr"])
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            loss = F.cross_entropy(self.module(images), targets)
+            loss = outputs.loss(self.module(images), targets)
         self._scaler.scale(loss).backward()
         self._scaler.step(self.optimizer)
         self._scaler.update()
