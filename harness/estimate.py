@@ -11,12 +11,12 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.data import Survey
 from harness.freezing.apply import begin_phase, training_mode
 from harness.freezing.resolve import ResolvedPhase
+from harness.models import outputs
 from harness.models.build import build_model
 from harness.plan import Plan
 from harness.schedule import phase_steps
@@ -76,7 +76,9 @@ class _Clock:
 
     def step_s(self, training: Training) -> float:
         """Return the seconds of one optimizer step, averaged over the phases."""
-        key = str([(phase.start, sorted(phase.trainable), phase.bn_stats) for phase in training.phases])
+        key = str(
+            (training.model, [(phase.start, sorted(phase.trainable), phase.bn_stats) for phase in training.phases])
+        )
         if key not in self._factor:
             self._factor[key] = _flops_per_image(training) / _forward_flops(training)
         return self._factor[key] * training.train.batch_size * self._image_s(training) * _OVERHEAD
@@ -105,7 +107,7 @@ def _phase_flops(training: Training, phase: ResolvedPhase) -> float:
     begin_phase(module, phase)
     training_mode(module, phase)
     with FlopCounterMode(display=False) as counter:
-        F.cross_entropy(module(images), targets).backward()
+        outputs.loss(module(images), targets).backward()
     return float(counter.get_total_flops()) / batch
 
 

@@ -37,7 +37,7 @@ def layers_of(training):
         places = output.shape[2] * output.shape[3] if isinstance(module, nn.Conv2d) else 1
         counts[module] = 2 * module.weight.numel() * places
 
-    module = build_model(training.model.name, training.classes, seed=0).eval()
+    module = build_model(training.model, training.classes, seed=0).eval()
     for child in module.modules():
         if isinstance(child, nn.Conv2d | nn.Linear):
             child.register_forward_hook(count)

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from harness.errors import unknown
-from harness.models.zoo import MODELS
+from harness.models.zoo import MODELS, Part, refusal
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_SELECTIONS = ("all", "none", "bn")
+"""What policies select besides stages."""
 
 
 def _no_identity(default: Any) -> Any:
@@ -155,16 +157,62 @@ class Train(Section):
     """Processor threads of each training; more than one changes bits, so it belongs to the spec."""
 
 
+def _pairs(value: Any) -> Any:
+    """Read a mapping as pairs, which have an order and a hash."""
+    if not isinstance(value, dict):
+        return value
+    return tuple((key, tuple(item) if isinstance(item, list) else item) for key, item in value.items())
+
+
 class Model(Section):
-    """The network."""
+    """The network; torchvision's own where nothing else is said."""
 
     name: str
+    """One of those the harness knows, or with `stages` any other classification model of torchvision."""
+    variant: Literal["a", "b"] = "b"
+    """Where a downsampling bottleneck strides: in its first 1×1 convolution (a, as published) or in its 3×3 (b)."""
+    deep_stem: bool = False
+    """Whether three 3×3 convolutions stand in place of the 7×7 stem (ResNet-C)."""
+    avg_down: bool = False
+    """Whether downsampling shortcuts average 2×2 pixels before a 1×1 convolution without stride (ResNet-D)."""
+    stages: Annotated[
+        tuple[tuple[str, Annotated[tuple[str, ...], Field(min_length=1)]], ...] | None, BeforeValidator(_pairs)
+    ] = None
+    """A mapping from each stage, the last being `head`, to prefixes or globs of the names in it, in forward order."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.name not in MODELS:
-            raise ValueError(unknown("model", self.name, MODELS))
+        if self.stages is None and self.name not in MODELS:
+            raise ValueError(
+                f"{unknown('model', self.name, MODELS)} Other classification models of torchvision need `stages`"
+            )
+        if self.stages is not None:
+            _check_stages(self.name, [stage for stage, _ in self.stages])
+        other: dict[Part, bool] = {
+            "variant": self.variant != "b",
+            "deep_stem": self.deep_stem,
+            "avg_down": self.avg_down,
+        }
+        for part, wanted in other.items():
+            if wanted and (reason := refusal(self.name, part)):
+                raise ValueError(reason)
         return self
+
+    def edited(self, part: Part, value: str | bool) -> Self:
+        """Return the network with one part another; raises ValueError where it has no such part."""
+        if reason := refusal(self.name, part):
+            raise ValueError(reason)
+        return self.model_copy(update={part: value})
+
+
+def _check_stages(model: str, stages: list[str]) -> None:
+    if model in MODELS:
+        raise ValueError(f"{model} has stages of its own: {', '.join(stage for stage, _ in MODELS[model].stages)}")
+    if stages[-1:] != ["head"]:
+        raise ValueError(f"the last of the stages must be `head`, not {', '.join(stages[-1:]) or 'missing'}")
+    for stage in stages:
+        if not stage.isidentifier() or stage in _SELECTIONS:
+            raise ValueError(f"{stage!r} cannot name a stage; use letters, digits and '_', and none of {_SELECTIONS}")
 
 
 def crop_fits(train: Train, info: ValidationInfo) -> Train:
