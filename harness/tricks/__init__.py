@@ -9,7 +9,9 @@ from typing import ClassVar, Protocol
 
 from harness.recipe import Recipe
 from harness.tricks.cosine import CosineTrick
+from harness.tricks.ema import EmaTrick
 from harness.tricks.label_smoothing import LabelSmoothingTrick
+from harness.tricks.mixed_precision import MixedPrecisionTrick
 from harness.tricks.mixup import MixupTrick
 from harness.tricks.no_bias_decay import NoBiasDecayTrick
 from harness.tricks.warmup import WarmupTrick
@@ -27,9 +29,11 @@ class Trick(Protocol):
 TRICKS: dict[str, type[Trick]] = {
     "warmup": WarmupTrick,
     "no_bias_decay": NoBiasDecayTrick,
+    "mixed_precision": MixedPrecisionTrick,
     "cosine": CosineTrick,
     "label_smoothing": LabelSmoothingTrick,
     "mixup": MixupTrick,
+    "ema": EmaTrick,
 }
 
 
