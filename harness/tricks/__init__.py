@@ -11,6 +11,7 @@ from harness.recipe import Recipe
 from harness.tricks.cosine import CosineTrick
 from harness.tricks.ema import EmaTrick
 from harness.tricks.label_smoothing import LabelSmoothingTrick
+from harness.tricks.linear_scaling import LinearScalingTrick
 from harness.tricks.mixed_precision import MixedPrecisionTrick
 from harness.tricks.mixup import MixupTrick
 from harness.tricks.no_bias_decay import NoBiasDecayTrick
@@ -27,6 +28,7 @@ class Trick(Protocol):
 
 
 TRICKS: dict[str, type[Trick]] = {
+    "linear_scaling": LinearScalingTrick,
     "warmup": WarmupTrick,
     "no_bias_decay": NoBiasDecayTrick,
     "mixed_precision": MixedPrecisionTrick,
