@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 
 from harness.recipe import Recipe
 from harness.tricks.cosine import CosineTrick
+from harness.tricks.cutmix import CutMixTrick
 from harness.tricks.ema import EmaTrick
 from harness.tricks.label_smoothing import LabelSmoothingTrick
 from harness.tricks.linear_scaling import LinearScalingTrick
@@ -35,6 +36,7 @@ TRICKS: dict[str, type[Trick]] = {
     "cosine": CosineTrick,
     "label_smoothing": LabelSmoothingTrick,
     "mixup": MixupTrick,
+    "cutmix": CutMixTrick,
     "ema": EmaTrick,
 }
 
