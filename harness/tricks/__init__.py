@@ -16,6 +16,7 @@ from harness.tricks.linear_scaling import LinearScalingTrick
 from harness.tricks.mixed_precision import MixedPrecisionTrick
 from harness.tricks.mixup import MixupTrick
 from harness.tricks.no_bias_decay import NoBiasDecayTrick
+from harness.tricks.random_erasing import RandomErasingTrick
 from harness.tricks.warmup import WarmupTrick
 
 
@@ -35,6 +36,7 @@ TRICKS: dict[str, type[Trick]] = {
     "mixed_precision": MixedPrecisionTrick,
     "cosine": CosineTrick,
     "label_smoothing": LabelSmoothingTrick,
+    "random_erasing": RandomErasingTrick,
     "mixup": MixupTrick,
     "cutmix": CutMixTrick,
     "ema": EmaTrick,
