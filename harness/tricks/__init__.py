@@ -17,6 +17,7 @@ from harness.tricks.mixed_precision import MixedPrecisionTrick
 from harness.tricks.mixup import MixupTrick
 from harness.tricks.no_bias_decay import NoBiasDecayTrick
 from harness.tricks.random_erasing import RandomErasingTrick
+from harness.tricks.trivial_augment import TrivialAugmentTrick
 from harness.tricks.warmup import WarmupTrick
 
 
@@ -36,6 +37,7 @@ TRICKS: dict[str, type[Trick]] = {
     "mixed_precision": MixedPrecisionTrick,
     "cosine": CosineTrick,
     "label_smoothing": LabelSmoothingTrick,
+    "trivial_augment": TrivialAugmentTrick,
     "random_erasing": RandomErasingTrick,
     "mixup": MixupTrick,
     "cutmix": CutMixTrick,
