@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from harness.data import ImageSet, Splits
+from harness.data import Images, Splits
 from harness.data.normalise import Normalise
 from harness.evaluate import BATCH, predict, top1
 from harness.freezing.apply import batch_statistics_mode, evaluation_mode
@@ -64,17 +64,17 @@ def _unmeasurable(size: int, moments: dict[str, Moments], splits: Splits) -> str
 
 
 @torch.inference_mode()
-def top1_by_batch(module: nn.Module, images: ImageSet, normalise: Normalise, size: int) -> float:
+def top1_by_batch(module: nn.Module, images: Images, normalise: Normalise, size: int) -> float:
     """Return top-1 with batch norm normalising by batches of `size` of `images`, at most as many as there are.
 
     The order is drawn once for all trainings, so that a batch mixes classes. The last batch is filled up with the
     first images, whose predictions in it do not count: each image is predicted once, among as many as any other.
     """
-    order = torch.from_numpy(stream(0, "order of the diagnosis").permutation(len(images))).to(images.labels.device)
+    order = torch.from_numpy(stream(0, "order of the diagnosis").permutation(len(images)))
     rows = torch.cat([order, order[: -len(order) % size]])
     with batch_statistics_mode(module):
-        classes = torch.cat([module(normalise(images.images[batch])).argmax(1) for batch in rows.split(size)])
-    return top1(classes[: len(order)], images.labels[order])
+        classes = torch.cat([module(normalise(batch)).argmax(1) for batch, _ in images.batches(rows, size)])
+    return top1(classes[: len(order)], images.labels[order.to(images.labels.device)])
 
 
 def with_head_of(head_owner: nn.Module, backbone_owner: nn.Module, head: tuple[str, ...]) -> nn.Module:
@@ -114,7 +114,7 @@ class Moments:
 
 
 @torch.inference_mode()
-def input_moments(module: nn.Module, images: ImageSet, normalise: Normalise) -> dict[str, Moments]:
+def input_moments(module: nn.Module, images: Images, normalise: Normalise) -> dict[str, Moments]:
     """Return the moments of what reaches each batch norm with running statistics, by layer, in the order of the module.
 
     The images go through as they are, without augmentation, the module being in evaluation mode.
@@ -127,7 +127,7 @@ def input_moments(module: nn.Module, images: ImageSet, normalise: Normalise) -> 
             found = moments[name] = Moments()
             handles.append(child.register_forward_pre_hook(lambda _, inputs, found=found: found.add(inputs[0])))
     try:
-        for batch in images.images.split(BATCH):
+        for batch, _ in images.batches(torch.arange(len(images)), BATCH):
             module(normalise(batch))
     finally:
         for handle in handles:

@@ -99,7 +99,7 @@ class Ground:
         made = Training(
             model=self._model(recipe, "target"),
             classes=len(self.data.classes),
-            head=_head(spec.model),
+            head=self.layout(recipe).head,
             origin=self._origin(recipe) if policy.init == "pretrained" else None,
             data=_unplaced(spec.data, self.data),
             data_content=self.data.content,
@@ -169,7 +169,7 @@ class Ground:
         training = Training(
             model=model,
             classes=len(found.classes),
-            head=_head(model),
+            head=layout_of(model, len(found.classes)).head,
             origin=None,
             data=_unplaced(source.data, found),
             data_content=found.content,
@@ -197,7 +197,7 @@ class Ground:
         training = Training(
             model=model,
             classes=len(self.data.classes),
-            head=_head(model),
+            head=layout_of(model, len(self.data.classes)).head,
             origin=self._origin(Recipe()) if own else None,
             data=_unplaced(self.spec.data, self.data),
             data_content=self.data.content,
@@ -234,7 +234,3 @@ def _of(task: Task, seam: tuple[tuple[Where, T], ...]) -> list[T]:
 def _unplaced(data: Data, found: Survey) -> Data:
     """Return a data section by content: its classes named, its folder left out."""
     return data.model_copy(update={"root": None, "classes": found.classes})
-
-
-def _head(model: Model) -> tuple[str, ...]:
-    return dict(MODELS[model.name].stages)["head"]

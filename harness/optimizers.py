@@ -16,8 +16,8 @@ _OURS = {"params", "lr", "weight_decay"}
 """Arguments that the training sets itself."""
 _SWITCHES = {"foreach", "fused", "capturable", "differentiable", "maximize"}
 """Arguments that are no part of the algorithm, or would turn it around."""
-_UNFIT = {"LBFGS", "SparseAdam", "Muon", "Optimizer"}
-"""Those that need a closure, sparse gradients or matrices alone."""
+_UNFIT = {"LBFGS", "SparseAdam", "Muon", "ASGD", "Optimizer"}
+"""Those that need a closure, sparse gradients or matrices alone, or whose point is an average nobody would evaluate."""
 _NESTEROV = {"momentum": 0.9, "nesterov": True}
 """The paper's SGD."""
 

@@ -61,11 +61,13 @@ class Places:
         return "\n".join(dict.fromkeys(lines))
 
     def _line(self, details: ErrorDetails, prefix: Location) -> str:
-        location = (*prefix, *self._written(details["loc"]))
+        location = self._written((*prefix, *details["loc"]))
         theirs = details["type"] == "value_error" and (details["loc"], details["msg"]) not in self._faults
         place = self.at(location, whole=theirs)
         if details["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             return f"{place}: {unknown('key', str(location[-1]), _siblings(location[:-1]))}"
+        if details["type"] == "missing" and isinstance(details["loc"][-1], int):
+            return f"{place}: value {details['loc'][-1] + 1} is missing"
         if details["type"] == "missing":
             return f"{self.at(location[:-1])}: key {str(location[-1])!r} is missing"
         message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

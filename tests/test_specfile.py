@@ -395,3 +395,12 @@ def test_override_into_an_empty_spec_is_an_error_of_the_user(tmp_path):
     path = tmp_path / "empty.yaml"
     path.write_text("{}\n")
     assert "--set name.b=x" in refusal(path, "name.b=x")
+
+
+def test_a_value_inside_a_list_is_placed_there(write_spec):
+    for tricks, said in (
+        ("{random_erasing: {scale: [0.1]}}", r"tricks\.random_erasing\.scale: value 2 is missing"),
+        ("{random_erasing: {value: [0, 0, 256]}}", r"tricks\.random_erasing\.value\.2: 256 should be less than"),
+    ):
+        with pytest.raises(HarnessError, match=rf"tiny\.yaml:10: {said}"):
+            specfile.read(write_spec(("tricks: {warmup: {epochs: 1}, mixup: }", f"tricks: {tricks}")))

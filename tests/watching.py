@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def two_steps(tricks: Mapping[str, Trick] | None = None, policy: str = "full", s
     """Return a training of 16 images in two batches, from random weights; `train` are settings of the spec."""
     settings = Train(**{"epochs": 1, "batch_size": 8, "lr": 0.05, **train})
     recipe = compose(dict(tricks or {}))
+    lr = settings.lr * prod(scale(settings.batch_size) for scale in recipe.lr_scales)
     phases = resolve(POLICIES[policy], layout_of(SMALL, 2), settings.weight_decay, recipe.param_rules)
     return Training(
         model=SMALL,
@@ -39,8 +41,8 @@ def two_steps(tricks: Mapping[str, Trick] | None = None, policy: str = "full", s
         origin=None,
         data=TWO_CLASSES,
         data_content="digits",
-        train=settings,
-        recipe=replace(recipe, param_rules=()),
+        train=settings.model_copy(update={"lr": lr}),
+        recipe=replace(recipe, param_rules=(), lr_scales=()),
         phases=phases,
         seed=seed,
     )

@@ -9,10 +9,16 @@ from typing import ClassVar, Protocol
 
 from harness.recipe import Recipe
 from harness.tricks.cosine import CosineTrick
+from harness.tricks.cutmix import CutMixTrick
 from harness.tricks.distillation import DistillationTrick
+from harness.tricks.ema import EmaTrick
 from harness.tricks.label_smoothing import LabelSmoothingTrick
+from harness.tricks.linear_scaling import LinearScalingTrick
+from harness.tricks.mixed_precision import MixedPrecisionTrick
 from harness.tricks.mixup import MixupTrick
 from harness.tricks.no_bias_decay import NoBiasDecayTrick
+from harness.tricks.random_erasing import RandomErasingTrick
+from harness.tricks.trivial_augment import TrivialAugmentTrick
 from harness.tricks.warmup import WarmupTrick
 
 
@@ -26,12 +32,18 @@ class Trick(Protocol):
 
 
 TRICKS: dict[str, type[Trick]] = {
+    "linear_scaling": LinearScalingTrick,
     "warmup": WarmupTrick,
     "no_bias_decay": NoBiasDecayTrick,
+    "mixed_precision": MixedPrecisionTrick,
     "cosine": CosineTrick,
     "label_smoothing": LabelSmoothingTrick,
     "distillation": DistillationTrick,
+    "trivial_augment": TrivialAugmentTrick,
+    "random_erasing": RandomErasingTrick,
     "mixup": MixupTrick,
+    "cutmix": CutMixTrick,
+    "ema": EmaTrick,
 }
 
 
