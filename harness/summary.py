@@ -49,6 +49,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
             }
             for j in plan.judgements
         ],
+        "diagnostics": spec.diagnostics.model_dump(),
         "replicates": len(plan.replicates),
         "trainings": len(plan.trainings),
         "prerequisites": [
