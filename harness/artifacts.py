@@ -8,6 +8,8 @@ CURVES = "curves.csv"
 """Of a training: one row an epoch."""
 PREDICTIONS = "test_predictions.npz"
 """Of a training: predicted and true class of each test image."""
+BATCH_NORM = "batch_norm.csv"
+"""Of a training whose batch norm was inspected: one row a figure."""
 TRACEBACK = "traceback.txt"
 """Of a training that raised."""
 METRICS = (

@@ -16,7 +16,7 @@ from harness.ledger import Ledger
 from harness.plan import Plan, Replicate
 from harness.prerequisites import train_first
 from harness.progress import Update
-from harness.records import Epoch, Failed, Finished, Probed, Started
+from harness.records import Diagnosed, Epoch, Failed, Finished, Probed, Started
 from harness.results import current_runs
 from harness.summary import summarise
 from harness.training import Training
@@ -147,6 +147,8 @@ class GridRun:
                 self._ledger.begin(owner, record.device)
             elif isinstance(record, Epoch):
                 self._ledger.epoch(record)
+            elif isinstance(record, Diagnosed):
+                self._ledger.diagnosed(record)
             elif isinstance(record, Finished | Failed):
                 run_id = self._end(owner, record)
                 for other in others:

@@ -14,10 +14,10 @@ import numpy as np
 import torchvision
 
 from harness import __version__
-from harness.artifacts import CURVES, PREDICTIONS, THROUGHPUT, TRACEBACK
+from harness.artifacts import BATCH_NORM, CURVES, PREDICTIONS, THROUGHPUT, TRACEBACK
 from harness.ground import Prerequisite
 from harness.plan import Candidate, Plan, Replicate
-from harness.records import Epoch, Failed, Finished, Probed
+from harness.records import Diagnosed, Epoch, Failed, Finished, Probed
 from harness.summary import describe_data
 from harness.training import Training
 from harness.versions import version_mark, versions
@@ -99,6 +99,17 @@ class Ledger:
     def last_val_top1(self, digest: str) -> float:
         """Return the validation top-1 of the last epoch of a training."""
         return self._epochs[digest][-1].val_top1
+
+    def diagnosed(self, record: Diagnosed) -> None:
+        """Keep the figures of a diagnosis as a table; those of the whole network are metrics as well, to sort runs by.
+
+        A metric for each layer would be a chart for each layer.
+        """
+        run_id = self._runs[record.digest]
+        values = {f.name: f.value for f in record.figures if f.value is not None and not f.layer}
+        self._log.metrics(run_id, values, record.timestamp)
+        rows = [(f.name, f.layer, f.value, f.reason) for f in record.figures]
+        self._log.artifacts(run_id, {BATCH_NORM: _csv(("figure", "layer", "value", "reason"), rows)})
 
     def finish(self, record: Finished, training: Training, program: str) -> str:
         """Log the final figures of a training and end its run; returns the run's id."""

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from harness import plots, wording
+from harness import norms, plots, wording
 from harness.effects import cells as cells_of
 from harness.effects import effects as effects_of
 from harness.errors import HarnessError
@@ -28,6 +28,7 @@ _ALT = {
     "heatmap": "Heatmap of the effect of each trick on test top-1, by freeze policy",
     "pareto": "Test top-1 against training speed, one point a cell",
     "curves": "Learning curves by policy",
+    "batch_norm": "Divergence of the training images from the running statistics of each batch norm, by policy",
 }
 
 
@@ -59,6 +60,11 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
         "cells.csv": _csv(cells),
         "effects.csv": _csv(effects),
     }
+    diagnosed = grid.batch_norm
+    if len(diagnosed):
+        files["batch_norm.csv"] = _csv(diagnosed)
+    if (diagnosed["layer"] != "").any():
+        figures["batch_norm"] = norms.figure(diagnosed)
     for name, figure in figures.items():
         files[f"{name}.png"], files[f"{name}.svg"] = _picture(figure, "png"), _picture(figure, "svg")
     context = {
@@ -68,9 +74,11 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
         "counts": _counts(grid),
         "command": command,
         "links": links,
+        "norm_note": norms.NOTE,
+        "norm_missing": norms.missing(diagnosed),
     }
     shown = _tables(grid, cells, effects)
-    pictures = [{"source": _data_uri(files[f"{name}.svg"]), "alt": _ALT[name]} for name in figures]
+    pictures = {name: {"source": _data_uri(files[f"{name}.svg"]), "alt": _ALT[name]} for name in figures}
     environment = Environment(
         loader=PackageLoader("harness"),
         autoescape=select_autoescape(["html", "html.j2"]),
@@ -80,7 +88,7 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
     html = {name: Markup(_html(frame)) for name, frame in shown.items()}
     markdown = {name: _markdown(frame) for name, frame in shown.items()}
     page = environment.get_template("report.html.j2").render(**context, **html, figures=pictures)
-    text = environment.get_template("report.md.j2").render(**context, **markdown)
+    text = environment.get_template("report.md.j2").render(**context, **markdown, figures=pictures)
     files |= {"report.html": page.encode(), "report.md": text.encode()}
     _write(folder, files)
     return cells
@@ -114,6 +122,7 @@ def _tables(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str,
     return {
         "effects_table": _effects_table(effects, cells["policy"].iloc[0]),
         "cells_table": _cells_table(cells),
+        "norms_table": norms.table(grid.batch_norm, cells) if len(grid.batch_norm) else None,
         "problems": _problems(grid.runs),
         "judged": _judged(grid.plan),
         "settings": _settings(grid),

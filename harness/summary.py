@@ -59,6 +59,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
             for cell, choice in plan.choices.items()
         },
         "candidates": len({candidate.training.digest for candidate in plan.candidates}),
+        "diagnostics": spec.diagnostics.model_dump(),
         "replicates": len(plan.replicates),
         "trainings": len(plan.trainings),
         "prerequisites": [
