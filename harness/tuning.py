@@ -51,7 +51,7 @@ class Tuning:
     def run(self) -> Generator[Update, None, dict[str, Choice]]:
         """Try what is left, yielding how far it is; returns the choices, none where what comes first has failed."""
         trainings = {c.training.digest: c for c in self._plan.candidates}
-        tried = self._tried()
+        tried = {digest: value for digest, value in self._tried().items() if digest in trainings}
         left = {digest: candidate for digest, candidate in trainings.items() if digest not in tried}
         if left:
             self._log.resume()

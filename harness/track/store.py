@@ -90,10 +90,10 @@ class Store:
         """Return the child runs of a grid, the latest first."""
         return list(self.search([parent.info.experiment_id], f"tags.`{PARENT}` = '{parent.info.run_id}'"))
 
-    def trained(self, digest: str, versions: Mapping[str, str]) -> Run | None:
+    def trained(self, digest: str, versions: Mapping[str, str], kind: str = "replicate") -> Run | None:
         """Return the finished run of a training in any study, made by the same versions, or None."""
         ids = [e.experiment_id for e in self.client.search_experiments()]
-        conditions = {"harness.digest": digest, "harness.kind": "replicate", **versions}
+        conditions = {"harness.digest": digest, "harness.kind": kind, **versions}
         where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in conditions.items())
         return next(iter(self.search(ids, f"{where} and attributes.status = 'FINISHED'")), None)
 
