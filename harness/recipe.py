@@ -32,6 +32,9 @@ class Surgery(Protocol):
 class Init(Protocol):
     """An edit of the network's parameters, after weights load."""
 
+    def check(self, layout: Layout) -> None:
+        """Raise ValueError where a network of this layout has nothing to edit."""
+
     def __call__(self, module: nn.Module, layout: Layout) -> None:
         """Edit the parameters of `module` in place."""
 

@@ -12,7 +12,11 @@ from harness.tricks.cosine import CosineTrick
 from harness.tricks.label_smoothing import LabelSmoothingTrick
 from harness.tricks.mixup import MixupTrick
 from harness.tricks.no_bias_decay import NoBiasDecayTrick
+from harness.tricks.resnet_b import ResNetBTrick
+from harness.tricks.resnet_c import ResNetCTrick
+from harness.tricks.resnet_d import ResNetDTrick
 from harness.tricks.warmup import WarmupTrick
+from harness.tricks.zero_gamma import ZeroGammaTrick
 
 
 class Trick(Protocol):
@@ -25,6 +29,10 @@ class Trick(Protocol):
 
 
 TRICKS: dict[str, type[Trick]] = {
+    "resnet_b": ResNetBTrick,
+    "resnet_c": ResNetCTrick,
+    "resnet_d": ResNetDTrick,
+    "zero_gamma": ZeroGammaTrick,
     "warmup": WarmupTrick,
     "no_bias_decay": NoBiasDecayTrick,
     "cosine": CosineTrick,
