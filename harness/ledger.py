@@ -14,7 +14,7 @@ import numpy as np
 import torchvision
 
 from harness import __version__
-from harness.artifacts import BATCH_NORM, CURVES, PREDICTIONS, THROUGHPUT, TRACEBACK
+from harness.artifacts import BATCH_NORM, CHANGED, CURVES, PREDICTIONS, THROUGHPUT, TRACEBACK
 from harness.plan import Plan, Replicate
 from harness.records import Diagnosed, Epoch, Failed, Finished, Probed
 from harness.summary import describe_data
@@ -112,7 +112,8 @@ class Ledger:
         np.savez_compressed(predictions, predictions=record.test_predictions, labels=record.test_labels)
         epochs = [(e.epoch, e.step, e.train_loss, e.val_top1) for e in self._epochs[record.digest]]
         curves = _csv(("epoch", "step", "train_loss", "val_top1"), epochs)
-        self._log.artifacts(run_id, {PREDICTIONS: predictions.getvalue(), CURVES: curves})
+        changed = "".join(f"{name}\n" for name in record.changed).encode()
+        self._log.artifacts(run_id, {PREDICTIONS: predictions.getvalue(), CURVES: curves, CHANGED: changed})
         tags = {
             "harness.weights_sha256": record.weights_sha256,
             "harness.duplicates_dropped": str(record.duplicates_dropped),

@@ -144,7 +144,10 @@ def make_plan(study: Study, workspace: Workspace) -> Plan:
                 if twin == cell
                 else Judgement(cell, "noop", f"the same training as {twin.name!r}, whose runs it shares")
             )
-            replicates += [Replicate(cell, seed, replace(training, seed=seed), training.digest) for seed in spec.seeds]
+            trainings = [replace(training, seed=seed) for seed in spec.seeds]
+            if spec.keep_weights:
+                trainings = [_kept(each, workspace) for each in trainings]
+            replicates += [Replicate(cell, each.seed, each, training.digest) for each in trainings]
     if not replicates:
         raise HarnessError(f"{study.path}: the grid is empty: {_reasons(judgements)}")
     return Plan(study, tuple(replicates), tuple(judgements), prerequisites, found, source)
@@ -234,8 +237,13 @@ def _pretrained(
         seed=source.seed,
         data_root=source.data.root,
     )
-    path = workspace.checkpoints / f"{training.digest}-{version_mark()}.pt"
-    return (replace(training, save_to=str(path)),), found, Origin(training.digest, str(path))
+    kept = _kept(training, workspace)
+    return (kept,), found, Origin(kept.digest, str(kept.save_to))
+
+
+def _kept(training: Training, workspace: Workspace) -> Training:
+    """Return a training that keeps its weights."""
+    return replace(training, save_to=str(workspace.weights(training.digest, version_mark())))
 
 
 def _effective(recipe: Recipe, steps_per_epoch: int) -> Recipe:

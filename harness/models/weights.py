@@ -14,9 +14,10 @@ import torchvision
 from torch import Tensor, nn
 
 from harness.errors import HarnessError, unknown
+from harness.freezing.check import same_bits
 
 if TYPE_CHECKING:
-    from harness.training import Training
+    from harness.training import Origin, Training
 
 State = dict[str, Tensor]
 
@@ -65,8 +66,8 @@ def file_digest(path: Path) -> str:
 
 
 def saved(training: Training) -> bool:
-    """Whether the weights that a training saves are there."""
-    return training.save_to is not None and Path(training.save_to).exists()
+    """Whether the weights that a training keeps, if it keeps any, are there."""
+    return training.save_to is None or Path(training.save_to).exists()
 
 
 def save(state: State, path: Path) -> None:
@@ -117,6 +118,18 @@ def check_backbone(module: nn.Module, state: State, head: tuple[str, ...]) -> se
         told = (f"{what}: {_some(keys)}" for what, keys in problems.items() if keys)
         raise HarnessError(f"the weights do not fit the model; {'; '.join(told)}")
     return wanted & given
+
+
+def changed(state: State, origin: Origin | None) -> tuple[str, ...]:
+    """Return the names in `state` of what is not, bit for bit, in the weights that it was trained from."""
+    source = read(Path(origin.path)) if origin else {}
+    return tuple(
+        name
+        for name, tensor in state.items()
+        if name not in source
+        or (source[name].dtype, source[name].shape) != (tensor.dtype, tensor.shape)
+        or not same_bits(source[name], tensor)
+    )
 
 
 def _some(names: set[str]) -> str:

@@ -142,6 +142,8 @@ class Spec(Section):
     """A number of seeds, or a list of them."""
     throughput: Throughput = Throughput()
     diagnostics: Diagnostics = Diagnostics()
+    keep_weights: bool = False
+    """Whether the weights of every training are kept for `harness export`; each takes as much disk as the network."""
 
     @field_validator("train")
     @classmethod
