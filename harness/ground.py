@@ -111,7 +111,9 @@ class Ground:
             diagnose=spec.diagnostics.batch_norm,
             data_root=spec.data.root,
         )
-        return replace(made, teacher=self._teacher(recipe.teacher, seed)) if recipe.teacher else made
+        if recipe.teacher:
+            made = replace(made, teacher=self._teacher(recipe.teacher, seed))
+        return self._kept(made) if spec.keep_weights else made
 
     def _model(self, recipe: Recipe, task: Task) -> Model:
         model = self.spec.model
@@ -210,10 +212,13 @@ class Ground:
         return Teacher(model, self._trained_first((training, self.data), "teacher"))
 
     def _trained_first(self, made: tuple[Training, Survey], role: Literal["pretraining", "teacher"]) -> Origin:
-        training, data = made
-        path = str(self._workspace.checkpoints / f"{training.digest}-{version_mark()}.pt")
-        self.prerequisites.setdefault(training.digest, Prerequisite(replace(training, save_to=path), data, role))
-        return Origin(training.digest, path)
+        training, data = self._kept(made[0]), made[1]
+        self.prerequisites.setdefault(training.digest, Prerequisite(training, data, role))
+        return Origin(training.digest, str(training.save_to))
+
+    def _kept(self, training: Training) -> Training:
+        """Return a training that keeps its weights."""
+        return replace(training, save_to=str(self._workspace.weights(training.digest, version_mark())))
 
     def _survey(self, data: Data, train: Train, *section: str) -> Survey:
         """Look through the data of the spec or of its `section`; raises HarnessError where no batch could be filled."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from harness import optimizers
@@ -245,7 +245,9 @@ class _Expansion:
         self.replicates += [Replicate(cell, seed, made, program, data) for seed, made in trainings.items()]
         if spec.tune:
             self.candidates += [
-                Candidate(cell, rate, seed, self._ground.training(policy, recipe, seed, rate), data)
+                Candidate(
+                    cell, rate, seed, replace(self._ground.training(policy, recipe, seed, rate), save_to=None), data
+                )
                 for rate in spec.tune.lr
                 for seed in spec.tune.seeds
             ]

@@ -105,7 +105,7 @@ def _scenario(
 
 def _identity(written: dict[str, Any]) -> dict[str, Any]:
     """Return what the user wrote without what changes no number of any training."""
-    kept = {key: value for key, value in written.items() if key not in ("about", "throughput")}
+    kept = {key: value for key, value in written.items() if key not in ("about", "throughput", "keep_weights")}
     if isinstance(kept["policies"], dict):
         kept["policies"] = {
             name: {key: value for key, value in (policy or {}).items() if key not in ("about", "source")}

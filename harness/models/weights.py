@@ -16,10 +16,11 @@ import torchvision
 from torch import Tensor, nn
 
 from harness.errors import HarnessError, unknown
+from harness.freezing.check import same_bits
 from harness.models.stages import is_under
 
 if TYPE_CHECKING:
-    from harness.training import Training
+    from harness.training import Origin, Training
 
 State = dict[str, Tensor]
 _NESTED = ("state_dict", "model")
@@ -72,8 +73,8 @@ def file_digest(path: Path) -> str:
 
 
 def saved(training: Training) -> bool:
-    """Whether the weights that a training saves are there."""
-    return training.save_to is not None and Path(training.save_to).exists()
+    """Whether the weights that a training keeps, if it keeps any, are there."""
+    return training.save_to is None or Path(training.save_to).exists()
 
 
 def save(state: State, path: Path) -> None:
@@ -111,6 +112,18 @@ def read(path: Path) -> State:
 
 def _is_nested(content: Any, key: str) -> bool:
     return isinstance(content, dict) and isinstance(content.get(key), dict)
+
+
+def changed(state: State, origin: Origin | None) -> tuple[str, ...]:
+    """Return the names in `state` of what is not, bit for bit, in the weights that it was trained from."""
+    source = read(Path(origin.path)) if origin else {}
+    return tuple(
+        name
+        for name, tensor in state.items()
+        if name not in source
+        or (source[name].dtype, source[name].shape) != (tensor.dtype, tensor.shape)
+        or not same_bits(source[name], tensor)
+    )
 
 
 @dataclass(frozen=True)

@@ -301,11 +301,11 @@ def test_a_file_counts_by_its_bytes(tmp_path):
     assert weights.file_digest(one) != weights.file_digest(other)
 
 
-def test_saved_asks_whether_the_weights_are_there(tmp_path):
+def test_saved_asks_whether_the_weights_that_are_kept_are_there(tmp_path):
     training = two_steps()
     path = tmp_path / "weights.pt"
     kept = replace(training, save_to=str(path))
-    assert not weights.saved(training)
+    assert weights.saved(training)
     assert not weights.saved(kept)
     path.touch()
     assert weights.saved(kept)
