@@ -74,7 +74,8 @@ def _under(row: Mapping[Any, Any], axes: list[str]) -> str:
 
 def _strongest(top: pd.DataFrame) -> list[str]:
     sentences, axes = [], axes_of(top)
-    for under, group in top.groupby([_under(row, axes) for row in top.to_dict("records")], sort=False):
+    where = [_under(row, axes) for row in top.to_dict("records")]
+    for under, group in top.groupby(pd.Series(where, top.index, dtype=str), sort=False):
         best = group.sort_values("estimate", key=abs).iloc[-1].to_dict()
         if best["estimate"] == 0:
             sentences.append(f"Under {under}, no trick made any difference.")

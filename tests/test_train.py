@@ -33,8 +33,8 @@ AUGMENT = Augment(flip=True, crop_padding=1)
 @pytest.fixture
 def ready(plan: Plan, workspace) -> Plan:
     """The tiny plan with its pretrained weights made."""
-    for training in plan.prerequisites:
-        run(training, workspace.cache)
+    for prerequisite in plan.prerequisites:
+        run(prerequisite.training, workspace.cache)
     return plan
 
 
@@ -126,7 +126,7 @@ def test_cells_of_a_seed_start_alike_and_see_the_same_images(ready, workspace, m
 
 def test_the_head_comes_from_the_seed_and_the_backbone_from_the_weights(ready):
     (prerequisite,) = ready.prerequisites
-    source = weights.read(Path(str(prerequisite.save_to)))
+    source = weights.read(Path(str(prerequisite.training.save_to)))
     by_seed = {
         replicate.seed: copy_of(initial_model(replicate.training, CPU).state_dict()) for replicate in ready.replicates
     }
