@@ -11,11 +11,9 @@ from harness.data import Survey
 from harness.designs import TrickSet, trick_sets
 from harness.errors import HarnessError
 from harness.freezing.policies import Policy
-from harness.freezing.resolve import resolve, resolve_codes
 from harness.ground import Ground, Prerequisite
-from harness.judging import Judged, Verdict, judge
+from harness.judging import Judged, Verdict, judge, why_not
 from harness.recipe import Conflict, Recipe
-from harness.schedule import phase_steps
 from harness.spec import Data, Levels
 from harness.specfile import Study
 from harness.training import Training
@@ -194,9 +192,12 @@ class _Expansion:
             self._expand(name, ground.spec.policy(name))
 
     def _expand(self, name: str, policy: Policy) -> None:
-        why_not = self._why_not(name, policy)
-        if why_not:
-            self.judgements.append(Judgement(self._cell(name, ()), "invalid", why_not))
+        refused = why_not(self._ground, policy)
+        if refused and self._ground.spec.policies[name]:  # one that the user wrote is an error, not a judgement
+            with self._study.placing("policies", name):
+                raise HarnessError(refused)
+        if refused:
+            self.judgements.append(Judgement(self._cell(name, ()), "invalid", refused))
             return
         judged = {label: judge(self._ground, policy, trick) for label, trick in self._study.tricks.items()}
         for label, found in judged.items():
@@ -213,25 +214,11 @@ class _Expansion:
     def _cell(self, policy: str, tricks: TrickSet) -> Cell:
         return Cell(policy, tricks, len(self._study.tricks), self._ground.scenario.levels)
 
-    def _why_not(self, name: str, policy: Policy) -> str:
-        """Return why a known policy means nothing on this network; one that the user wrote is an error instead."""
-        train = self._ground.spec.train
-        try:
-            phases = resolve(policy, self._ground.layout(Recipe()), train.weight_decay)
-            resolve_codes(policy, self._ground.layout(Recipe()))
-            phase_steps(phases, train.epochs * self._ground.steps_per_epoch)
-        except (HarnessError, ValueError) as error:
-            if self._ground.spec.policies[name]:
-                with self._study.placing("policies", name):
-                    raise HarnessError(str(error)) from None
-            return str(error)
-        return ""
-
     def _add(self, cell: Cell, policy: Policy, judged: list[Judged | None]) -> None:
         tricks = {label: self._study.tricks[label] for label in cell.tricks}
         try:
             recipe = compose(tricks)
-            self._ground.layout(recipe)
+            self._ground.layout(policy, recipe)
         except (Conflict, ValueError) as conflict:
             self.judgements.append(Judgement(cell, "invalid", str(conflict)))
             return
@@ -245,9 +232,9 @@ class _Expansion:
         self.replicates += [Replicate(cell, seed, made, program, data) for seed, made in trainings.items()]
         if spec.tune:
             self.candidates += [
-                Candidate(
-                    cell, rate, seed, replace(self._ground.training(policy, recipe, seed, rate), save_to=None), data
-                )
-                for rate in spec.tune.lr
-                for seed in spec.tune.seeds
+                self._candidate(cell, policy, recipe, rate, seed) for rate in spec.tune.lr for seed in spec.tune.seeds
             ]
+
+    def _candidate(self, cell: Cell, policy: Policy, recipe: Recipe, lr: float, seed: int) -> Candidate:
+        training = replace(self._ground.training(policy, recipe, seed, lr), save_to=None)
+        return Candidate(cell, lr, seed, training, self._ground.data)

@@ -39,8 +39,8 @@ def _check_fit(training: Training | None) -> None:
         return
     path = Path(training.origin.path)
     with torch.device("meta"):
-        module = build_model(training.model, training.classes, seed=0)
+        module = build_model(training.model, training.classes, seed=0, kept_classes=training.kept_classes)
     try:
-        weights.check_backbone(module, weights.read(path), training.head)
+        weights.check_backbone(module, weights.read(path), training.head, training.origin.partial)
     except HarnessError as error:
         raise HarnessError(f"weights {path}: {error}") from None

@@ -174,6 +174,14 @@ def fit_backbone(module: nn.Module, state: State, head: tuple[str, ...]) -> Fit:
     )
 
 
+def classes_of(path: Path, head: tuple[str, ...]) -> int:
+    """Return the classes of the classifier in a checkpoint; raises HarnessError where it has none."""
+    matrices = [tensor for name, tensor in read(path).items() if _is_in(name, head) and tensor.ndim == 2]
+    if not matrices:
+        raise HarnessError(f"{path} has no classifier: nothing in it is named {' or '.join(head)}")
+    return len(matrices[-1])
+
+
 def _children(module: nn.Module) -> list[str]:
     return [name for name, _ in module.named_children()]
 

@@ -145,7 +145,7 @@ class Train(Section):
     """How a network is trained, before any trick."""
 
     epochs: Positive
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Positive
     lr: Rate
     """Base learning rate, by which every factor is multiplied."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
