@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from harness.errors import HarnessError
@@ -15,8 +15,6 @@ from harness.tricks import Trick
 from harness.wording import some
 
 Verdict = Literal["valid", "noop", "destructive", "invalid"]
-_BEFORE_TRAINING = ("surgeries",)
-"""Seams that mean something where no gradient step is taken."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,10 @@ def judge(ground: Ground, policy: Policy, trick: Trick) -> Judged | None:
     """Return why a trick cannot mean anything under a policy (`invalid`) or does harm (`destructive`), if it does."""
     recipe = trick(Recipe())
     if policy.codes:
-        seams = [field.name for field in fields(recipe) if getattr(recipe, field.name) != field.default]
-        if any(seam not in _BEFORE_TRAINING for seam in seams):
+        before_training = Recipe(
+            surgeries=recipe.surgeries, inits=tuple((where, init) for where, init in recipe.inits if where == "source")
+        )
+        if recipe != before_training:
             return Judged("invalid", "no gradient step is taken: a linear classifier is fitted to the network's codes")
     try:
         layout = ground.layout(policy, recipe)

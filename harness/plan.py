@@ -29,15 +29,16 @@ class Cell:
 
     policy: str
     tricks: TrickSet
-    all_of: int
-    """How many tricks the study has."""
+    all_tricks: TrickSet
+    """Those of the whole study, so that a set of nearly all has a short name."""
     levels: Levels = ()
 
     @property
     def trick_set(self) -> str:
-        """The name of the trick set; the set of all goes by its size where it would be long."""
-        if len(self.tricks) == self.all_of > _NAMED:
-            return f"all {self.all_of} together"
+        """The name of the trick set; one of nearly all goes by what it lacks."""
+        lacking = [label for label in self.all_tricks if label not in self.tricks]
+        if len(self.tricks) > _NAMED and len(lacking) <= _NAMED:
+            return f"all but {', '.join(lacking)}" if lacking else f"all {len(self.tricks)} together"
         return " + ".join(self.tricks) or "baseline"
 
     @property
@@ -212,7 +213,7 @@ class _Expansion:
         return judged.verdict == "destructive" and self._ground.spec.destructive == "run"
 
     def _cell(self, policy: str, tricks: TrickSet) -> Cell:
-        return Cell(policy, tricks, len(self._study.tricks), self._ground.scenario.levels)
+        return Cell(policy, tricks, tuple(self._study.tricks), self._ground.scenario.levels)
 
     def _add(self, cell: Cell, policy: Policy, judged: list[Judged | None]) -> None:
         tricks = {label: self._study.tricks[label] for label in cell.tricks}
