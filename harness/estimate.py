@@ -76,9 +76,8 @@ class _Clock:
 
     def step_s(self, training: Training) -> float:
         """Return the seconds of one optimizer step, averaged over the phases."""
-        key = str(
-            (training.model, [(phase.start, sorted(phase.trainable), phase.bn_stats) for phase in training.phases])
-        )
+        phases = [(phase.start, sorted(phase.trainable), phase.bn_stats) for phase in training.phases]
+        key = str((training.model, phases))
         if key not in self._factor:
             self._factor[key] = _flops_per_image(training) / _forward_flops(training)
         return self._factor[key] * training.train.batch_size * self._image_s(training) * _OVERHEAD

@@ -193,11 +193,12 @@ def test_a_head_without_a_linear_layer_cannot_be_appended_to():
         layout_of(Model(name="squeezenet1_1", stages=stages), 3, 10)
 
 
-def test_the_classifier_is_found_below_a_head_of_several_layers():
+@pytest.mark.parametrize(("name", "last"), [("convnext_tiny", "classifier.2"), ("vgg11", "classifier.6")])
+def test_a_head_of_several_layers_is_appended_to_at_the_last(name, last):
     stages = (("features", ("features",)), ("head", ("classifier",)))
-    layout = layout_of(Model(name="convnext_tiny", stages=stages), 3, 10)
-    shapes = dict(layout.parameters)
-    assert (shapes["classifier.2.old.weight"], shapes["classifier.2.new.weight"]) == ((10, 768), (3, 10))
+    shapes = dict(layout_of(Model(name=name, stages=stages), 3, 10).parameters)
+    assert {key.partition(".new.")[0] for key in shapes if ".new." in key} == {last}
+    assert (shapes[f"{last}.old.weight"][0], shapes[f"{last}.new.weight"]) == (10, (3, 10))
 
 
 @pytest.mark.parametrize("name", MODELS)
