@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness import data
-from harness.data import ImageSet
+from harness.data import Images
 from harness.data.normalise import Normalise
 from harness.evaluate import BATCH
 from harness.freezing import check
@@ -55,7 +55,7 @@ def fit(training: Training, cache: Path, device: torch.device) -> Iterator[Epoch
     stage = dict(layout_of(training.model, training.classes).stages)[spec.stage]
     normalise = Normalise(training.data, device)
 
-    def coded(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+    def coded(images: Images) -> tuple[np.ndarray, np.ndarray]:
         return codes_of(module, stage[-1], images, normalise, spec.rectified), images.labels.cpu().numpy()
 
     with threadpool_limits(training.train.threads):
@@ -86,6 +86,7 @@ def fit(training: Training, cache: Path, device: torch.device) -> Iterator[Epoch
         trainable_params=sum(tensor.numel() for tensor in coefficients.values()),
         wall_s=time.perf_counter() - began,
         weights_sha256=state_sha256(state),
+        changed=weights.changed(state, training.origin),
         test_predictions=predictions,
         test_labels=test_labels,
         duplicates_dropped=splits.duplicates_dropped,
@@ -94,7 +95,7 @@ def fit(training: Training, cache: Path, device: torch.device) -> Iterator[Epoch
 
 
 @torch.inference_mode()
-def codes_of(module: nn.Module, name: str, images: ImageSet, normalise: Normalise, rectified: bool) -> np.ndarray:
+def codes_of(module: nn.Module, name: str, images: Images, normalise: Normalise, rectified: bool) -> np.ndarray:
     """Return the codes [N, D] of images, float64: what the submodule `name` puts out, averaged over height and width.
 
     `rectified` applies a ReLU before the average.
@@ -109,7 +110,7 @@ def codes_of(module: nn.Module, name: str, images: ImageSet, normalise: Normalis
     evaluation_mode(module)
     handle = module.get_submodule(name).register_forward_hook(keep)
     try:
-        for batch in images.images.split(BATCH):
+        for batch, _ in images.batches(torch.arange(len(images)), BATCH):
             module(normalise(batch))
     finally:
         handle.remove()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from harness.results import axes_of
 from harness.stats import LEVEL, paired_t
 from harness.wording import trick_set
 
@@ -24,7 +26,7 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
 
     `runs` is the frame of `results.runs_frame`.
     """
-    rows = []
+    rows, axes = [], axes_of(runs)
     for cell, group in runs.groupby("cell", sort=False):
         finished = group[group["status"] == "finished"]
         tops = {
@@ -35,6 +37,7 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "cell": cell,
+                **{axis: group[axis].iloc[0] for axis in axes},
                 "policy": group["policy"].iloc[0],
                 **{trick: bool(group[trick].iloc[0]) for trick in tricks_of(runs)},
                 "n": len(finished),
@@ -58,15 +61,21 @@ def effects(runs: pd.DataFrame, throughput: pd.DataFrame) -> pd.DataFrame:
     """Return one row an effect and metric.
 
     Kinds: `one_in`, a trick alone, and `combined`, several, against the same policy without tricks; `policy`, a policy
-    without tricks against the first policy without tricks. Top-1 is paired by seed over the seeds that both sides
-    finished; throughput is a log-ratio paired by probe round (positive is faster); memory and parameters are exact.
+    without tricks against the first policy without tricks; each within its own scenario. Top-1 is paired by seed over
+    the seeds that both sides finished; throughput is a log-ratio paired by probe round (positive is faster); memory and
+    parameters are exact.
     `estimate`, `low` and `high` are NaN where nothing can be paired.
     """
-    tricks = tricks_of(runs)
+    tricks, axes = tricks_of(runs), axes_of(runs)
     sets = runs.drop_duplicates("cell").to_dict("records")
-    baselines = {row["policy"]: row["cell"] for row in sets if not any(row[trick] for trick in tricks)}
+    by_scenario: dict[tuple[Any, ...], dict[str, str]] = defaultdict(dict)
+    for row in sets:
+        if not any(row[trick] for trick in tricks):
+            by_scenario[tuple(row[axis] for axis in axes)][row["policy"]] = row["cell"]
     rows: list[dict[str, Any]] = []
     for row in sets:
+        levels = {axis: row[axis] for axis in axes}
+        baselines = by_scenario[tuple(levels.values())]
         policy, active = row["policy"], [trick for trick in tricks if row[trick]]
         if active and policy in baselines:
             kind, base = "one_in" if len(active) == 1 else "combined", baselines[policy]
@@ -74,9 +83,9 @@ def effects(runs: pd.DataFrame, throughput: pd.DataFrame) -> pd.DataFrame:
             kind, base = "policy", next(iter(baselines.values()))
         else:
             continue
-        names = {"kind": kind, "policy": policy, "trick": trick_set(row["cell"]) if active else ""}
+        names = {**levels, "kind": kind, "policy": policy, "trick": trick_set(row["cell"]) if active else ""}
         rows += [{**names, **found} for found in _compare(runs, throughput, base, row["cell"])]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=[*axes, *COLUMNS])
 
 
 def _compare(runs: pd.DataFrame, throughput: pd.DataFrame, base: str, cell: str) -> Iterator[dict[str, Any]]:

@@ -11,12 +11,12 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.data import Survey
 from harness.freezing.apply import begin_phase, training_mode
 from harness.freezing.resolve import ResolvedPhase
+from harness.models import outputs
 from harness.models.build import build_model
 from harness.plan import Plan
 from harness.schedule import phase_steps
@@ -33,13 +33,14 @@ class Estimate:
     """Seconds on this machine."""
 
     trainings_s: float
+    tuning_s: float
     prerequisites_s: float
     probe_s: float
 
     @property
     def total_s(self) -> float:
         """All of it."""
-        return self.trainings_s + self.prerequisites_s + self.probe_s
+        return self.trainings_s + self.tuning_s + self.prerequisites_s + self.probe_s
 
 
 def estimate(plan: Plan, jobs: int, device: torch.device) -> Estimate:
@@ -47,11 +48,13 @@ def estimate(plan: Plan, jobs: int, device: torch.device) -> Estimate:
     clock = _Clock(device)
     probe = plan.study.spec.throughput
     first = {r.program: r.training for r in plan.replicates}
-    trainings = [clock.training_s(t, plan.steps_per_epoch, plan.data) for t in plan.trainings.values()]
-    probed = [training for training in first.values() if not training.codes]
-    probes = [clock.step_s(t) * 2 * probe.steps * probe.rounds * len(t.phases) for t in probed]
-    before = [clock.training_s(t, plan.source_steps_per_epoch, plan.source or plan.data) for t in plan.prerequisites]
-    return Estimate(sum(trainings) / min(jobs, len(trainings)), sum(before), sum(probes))
+    planned = {r.training.digest: (r.training, r.data) for r in plan.replicates}
+    tried = {c.training.digest: (c.training, c.data) for c in plan.candidates}
+    trainings = [clock.training_s(*needed) for needed in planned.values()]
+    tuning = [clock.training_s(*needed) for needed in tried.values()]
+    before = [clock.training_s(p.training, p.data) for p in plan.prerequisites]
+    probes = [clock.step_s(t) * 2 * probe.steps * probe.rounds * len(t.phases) for t in first.values() if not t.codes]
+    return Estimate(sum(trainings) / min(jobs, len(trainings)), sum(tuning) / jobs, sum(before), sum(probes))
 
 
 class _Clock:
@@ -62,23 +65,26 @@ class _Clock:
         self._forward: dict[Any, float] = {}
         self._factor: dict[Any, float] = {}
 
-    def training_s(self, training: Training, steps_per_epoch: int, data: Survey) -> float:
+    def training_s(self, training: Training, data: Survey) -> float:
         """Return the seconds of a training with its evaluations."""
         if training.codes:  # a forward pass over every image; nothing tells how long the solver takes
             return (data.train_size + data.val_size + data.test_size) * self._image_s(training)
         epochs = training.train.epochs
+        steps_per_epoch = data.train_size // training.train.batch_size
         seen = epochs * data.val_size + data.test_size
         return epochs * steps_per_epoch * self.step_s(training) + seen * self._image_s(training)
 
     def step_s(self, training: Training) -> float:
         """Return the seconds of one optimizer step, averaged over the phases."""
-        key = str([(phase.start, sorted(phase.trainable), phase.bn_stats) for phase in training.phases])
+        key = str(
+            (training.model, [(phase.start, sorted(phase.trainable), phase.bn_stats) for phase in training.phases])
+        )
         if key not in self._factor:
             self._factor[key] = _flops_per_image(training) / _forward_flops(training)
         return self._factor[key] * training.train.batch_size * self._image_s(training) * _OVERHEAD
 
     def _image_s(self, training: Training) -> float:
-        key = (training.model.name, training.classes, training.data.image_size, training.train.batch_size)
+        key = (training.model, training.classes, training.data.image_size, training.train.batch_size)
         if key not in self._forward:
             self._forward[key] = _seconds_per_image(training, self._device)
         return self._forward[key]
@@ -101,7 +107,7 @@ def _phase_flops(training: Training, phase: ResolvedPhase) -> float:
     begin_phase(module, phase)
     training_mode(module, phase)
     with FlopCounterMode(display=False) as counter:
-        F.cross_entropy(module(images), targets).backward()
+        outputs.loss(module(images), targets).backward()
     return float(counter.get_total_flops()) / batch
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from harness.wording import mean_sd, points, points_between
+from harness.results import axes_of, scenario_of
+from harness.wording import mean_sd, points, points_between, trick_set
 
 
 def findings(cells: pd.DataFrame, effects: pd.DataFrame, seeds: int) -> list[str]:
@@ -44,28 +45,42 @@ def _list(words: list[str], last: str) -> str:
 
 
 def _policies(cells: pd.DataFrame, top: pd.DataFrame) -> list[str]:
-    baselines = cells[cells["cell"].str.endswith("| baseline")].dropna(subset=["test_top1_mean"]).to_dict("records")
-    if not baselines:
-        return []
+    axes = axes_of(cells)
+    known = cells[cells["cell"].map(trick_set) == "baseline"].dropna(subset=["test_top1_mean"])
+    sentences = []
+    for scenario in dict.fromkeys(scenario_of(row, axes) for row in known.to_dict("records")):
+        begin = f"At {scenario}, w" if scenario else "W"
+        rows = [row for row in known.to_dict("records") if scenario_of(row, axes) == scenario]
+        against = [row for row in top.to_dict("records") if scenario_of(row, axes) == scenario]
+        sentences += _policies_of(begin, rows, [row for row in against if row["kind"] == "policy"])
+    return sentences
+
+
+def _policies_of(begin: str, baselines: list[dict[Hashable, Any]], effects: list[dict[Hashable, Any]]) -> list[str]:
     listed = ", ".join(f"{row['policy']} {mean_sd(row['test_top1_mean'], row['test_top1_sd'])} %" for row in baselines)
     n = sorted({row["n"] for row in baselines})
     over = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
     how = "one seed" if n == [1] else f"mean ± sd over {over} seeds"
-    sentences = [f"Without tricks, test top-1 by policy ({how}): {listed}."]
-    against = [f"{row['policy']} {_effect(row)}" for row in top[top["kind"] == "policy"].to_dict("records")]
+    sentences = [f"{begin}ithout tricks, test top-1 by policy ({how}): {listed}."]
+    against = [f"{row['policy']} {_effect(row)}" for row in effects]
     if against:
         sentences.append(f"Against {baselines[0]['policy']}, paired by seed: {'; '.join(against)}.")
     return sentences
 
 
+def _under(row: Mapping[Any, Any], axes: list[str]) -> str:
+    return f"{row['policy']} at {scenario_of(row, axes)}" if axes else str(row["policy"])
+
+
 def _strongest(top: pd.DataFrame) -> list[str]:
-    sentences = []
-    for policy, group in top.groupby("policy", sort=False):
+    sentences, axes = [], axes_of(top)
+    where = [_under(row, axes) for row in top.to_dict("records")]
+    for under, group in top.groupby(pd.Series(where, top.index, dtype=str), sort=False):
         best = group.sort_values("estimate", key=abs).iloc[-1].to_dict()
         if best["estimate"] == 0:
-            sentences.append(f"Under {policy}, no trick made any difference.")
+            sentences.append(f"Under {under}, no trick made any difference.")
             continue
-        sentences.append(f"Under {policy}, the largest measured difference is {best['trick']}: {_effect(best)}.")
+        sentences.append(f"Under {under}, the largest measured difference is {best['trick']}: {_effect(best)}.")
     return sentences
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import mean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from harness.artifacts import PLAN, THROUGHPUT
 from harness.execute import Executor
@@ -15,9 +15,11 @@ from harness.execute.job import Job
 from harness.ledger import Ledger
 from harness.models import weights
 from harness.plan import Plan, Replicate
-from harness.records import Epoch, Failed, Finished, Probed, Started
+from harness.prerequisites import train_first
+from harness.progress import Update
+from harness.records import Diagnosed, Epoch, Failed, Finished, Probed, Started
 from harness.results import current_runs
-from harness.summary import describe_data, summarise
+from harness.summary import summarise
 from harness.training import Training
 from harness.versions import versions
 from harness.workspace import Workspace
@@ -27,19 +29,7 @@ if TYPE_CHECKING:
 
     from harness.track import GridLog, Store
 
-Stage = Literal["pretraining", "probing", "training"]
 Divided = tuple[list[tuple[Replicate, "Run"]], dict[str, list[Replicate]]]
-
-
-@dataclass(frozen=True)
-class Update:
-    """How far a grid is; `text` is what is pretrained, or the best cell so far by mean validation top-1."""
-
-    stage: Stage
-    done: int
-    total: int
-    failed: int = 0
-    text: str = ""
 
 
 @dataclass
@@ -82,7 +72,7 @@ class GridRun:
             self._log.artifacts(self._log.run_id, {PLAN: json.dumps(summarise(self._plan), indent=1).encode()})
             shared, trainings = self._divide(todo)
             known = self._ledger.recall_speed(self._store.read_artifact(self._log.parent, THROUGHPUT))
-            failure = None if known and not trainings else (yield from self._prerequisites())
+            failure = None if known and not trainings else (yield from self._train_first())
             if not known and failure is None:
                 yield from self._probe()
             for replicate, run in shared:
@@ -100,9 +90,17 @@ class GridRun:
         return "FAILED" if self.outcome.failures or self._failed_before else "FINISHED"
 
     def _left(self, again: bool) -> list[Replicate]:
-        """Return what no run of this grid has settled, seed by seed, so that a grid cut short is balanced."""
+        """Return what no run of this grid has settled, seed by seed, so that a grid cut short is balanced.
+
+        A replicate whose weights are to be kept and are not there is not settled.
+        """
         wanted = {(r.cell.name, str(r.seed)): r.training.digest for r in self._plan.replicates}
-        current = current_runs(self._log.children, wanted, versions())
+        lacking = {(r.cell.name, str(r.seed)) for r in self._plan.replicates if not weights.saved(r.training)}
+        current = {
+            key: run
+            for key, run in current_runs(self._log.children, wanted, versions()).items()
+            if run.info.status != "FINISHED" or key not in lacking
+        }
         kept = {run.info.run_id for run in current.values()}
         self._log.supersede(run for run in self._log.children if run.info.run_id not in kept)
         ends = ("FINISHED",) if again else ("FINISHED", "FAILED")
@@ -119,7 +117,8 @@ class GridRun:
         for replicate in todo:
             digest = replicate.training.digest
             if digest not in found:
-                found[digest] = self._store.trained(digest, versions())
+                there = weights.saved(replicate.training)
+                found[digest] = self._store.trained(digest, versions()) if there else None
             run = found[digest]
             if run is None:
                 trainings.setdefault(digest, []).append(replicate)
@@ -127,29 +126,11 @@ class GridRun:
                 shared.append((replicate, run))
         return shared, trainings
 
-    def _prerequisites(self) -> Generator[Update, None, Failed | None]:
-        """Train what the replicates need and is not there; returns the failure that stops them all, if any."""
-        missing = [t for t in self._plan.prerequisites if not weights.saved(t)]
-        for done, training in enumerate(missing):
-            text = f"{training.model.name} on {describe_data(training.data)}"
-            yield Update("pretraining", done, len(missing), text=text)
-            for record in self._executor.run([self._job([training])]):
-                if isinstance(record, Started):
-                    self._ledger.begin_prerequisite(training, record.device)
-                elif isinstance(record, Epoch):
-                    self._ledger.epoch(record)
-                elif isinstance(record, Finished):
-                    self._ledger.finish(record, training, training.digest)
-                elif isinstance(record, Failed):
-                    if self._ledger.begun(record.digest):
-                        self._ledger.fail(record)
-                    return record
-        if missing:
-            yield Update("pretraining", len(missing), len(missing))
-        return None
+    def _train_first(self) -> Generator[Update, None, Failed | None]:
+        return train_first(self._plan.prerequisites, self._ledger, self._executor, self._job)
 
     def _fail_all(self, trainings: dict[str, list[Replicate]], failure: Failed) -> None:
-        reason = f"its pretraining failed: {failure.reason}"
+        reason = f"what it needs failed: {failure.reason}"
         for replicate in (replicate for needed in trainings.values() for replicate in needed):
             self._ledger.begin(replicate, device="")
             self._ledger.fail(replace(failure, digest=replicate.training.digest, reason=reason))
@@ -158,7 +139,7 @@ class GridRun:
     def _probe(self) -> Iterator[Update]:
         """Measure the speed of every cell with nothing else running."""
         probe = self._plan.study.spec.throughput
-        first = {r.program: r.training for r in reversed(self._plan.replicates)}
+        first = {program: training for _, program, training in self._plan.probed}
         total = probe.rounds * len(first)
         yield Update("probing", 0, total)
         records = self._executor.run([self._job([*first.values()], (probe.rounds, probe.steps))])
@@ -176,6 +157,8 @@ class GridRun:
                 self._ledger.begin(owner, record.device)
             elif isinstance(record, Epoch):
                 self._ledger.epoch(record)
+            elif isinstance(record, Diagnosed):
+                self._ledger.diagnosed(record)
             elif isinstance(record, Finished | Failed):
                 run_id = self._end(owner, record)
                 for other in others:

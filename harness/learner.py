@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from harness import optimizers
 from harness.freezing.apply import begin_phase, evaluation_mode, training_mode
 from harness.freezing.resolve import ResolvedPhase
-from harness.models import weights
+from harness.models import outputs, weights
 from harness.models.build import build_model, layout_of
 from harness.recipe import Average
 from harness.seeds import derive
@@ -32,8 +33,21 @@ def initial_model(training: Training, device: torch.device) -> nn.Module:
     return module.to(device)
 
 
+def teacher_of(training: Training, device: torch.device) -> nn.Module | None:
+    """Return the trained network that the training imitates, in evaluation mode; None where it imitates none."""
+    if training.teacher is None:
+        return None
+    module = build_model(training.teacher.model, training.classes, seed=0)
+    weights.load_backbone(module, weights.read(Path(training.teacher.origin.path)), head=())
+    evaluation_mode(module)
+    return module.to(device)
+
+
 class Learner:
-    """A network in training, on the device it lies on. It waits for nothing: losses stay on the device."""
+    """A network in training, on the device it lies on.
+
+    Losses stay on the device, and no step waits for it but one in float16: its gradients are searched for infinities.
+    """
 
     phase: ResolvedPhase
     optimizer: Optimizer
@@ -46,7 +60,9 @@ class Learner:
         self._dtype = recipe.precision.dtype(self._device.type) if recipe.precision else torch.float32
         # bfloat16 has the range of float32; only float16 needs its gradients scaled.
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
-        self._average = RunningAverage(self.module, recipe.average) if recipe.average else None
+        self._teacher = teacher_of(training, self._device)
+        moving = frozenset().union(*(each.moving for each in training.phases))
+        self._average = RunningAverage(self.module, recipe.average, moving) if recipe.average else None
         self.enter(phase or training.phases[0])
 
     @property
@@ -84,40 +100,96 @@ class Learner:
         training_mode(self.module, self.phase)
 
     def step(self, images: Tensor, targets: Tensor, lr: float) -> Tensor:
-        """Take one step on images [N, 3, H, W] and targets [N, K]; return the loss before it, on the device."""
+        """Take one step on images [N, 3, H, W] and targets [N, K]; return the loss before it, on the device.
+
+        Its gradients stay until the next, so that the check of the phase can tell what they could have moved.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
             group["peak_lr"] = max(group["peak_lr"], group["lr"])
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            loss = F.cross_entropy(self.module(images), targets)
+            loss = self._loss(images, targets)
         self._scaler.scale(loss).backward()
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         if self._average:
-            self._average.update(self.module)
+            self._average.update()
         return loss.detach()
+
+    def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        made = self.module(images)
+        loss = outputs.loss(made, targets)
+        if self._teacher is None:
+            return loss
+        with torch.no_grad():
+            teacher_logits = self._teacher(images)
+        for term in self._training.recipe.loss_terms:
+            loss = term.hard_weight * loss + term(outputs.logits_of(made), teacher_logits)
+        return loss
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next step depends on besides its batch, for `restore`.
+
+        The tensors are those in training, not copies: save them before the next step.
+        """
+        return {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "average": self._average.state() if self._average else None,
+            "random": [generator.get_state() for generator in self._generators()],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where a learner of the same training, in the same phase, had this `state`."""
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        if self._average:
+            self._average.restore(state["average"])
+        for generator, random in zip(self._generators(), state["random"], strict=True):
+            generator.set_state(random)
+
+    def _generators(self) -> list[torch.Generator]:
+        """Return torch's own, from which layers draw."""
+        on_device = [torch.cuda.default_generators[self._device.index]] if self._device.type == "cuda" else []
+        return [torch.default_generator, *on_device]
 
 
 class RunningAverage:
-    """An exponential moving average of every parameter and buffer; counters are copied."""
+    """An exponential moving average of the parameters and buffers named `moving`; counters are copied.
 
-    def __init__(self, module: nn.Module, average: Average) -> None:
+    What never moves is left alone: averaged with itself, −0 would become 0, and an infinity NaN.
+    """
+
+    def __init__(self, module: nn.Module, average: Average, moving: Collection[str]) -> None:
         self.module = deepcopy(module)
         evaluation_mode(self.module)
         self._average, self._step = average, 0
+        theirs = _named_tensors(module)
+        pairs = [(own, theirs[name]) for name, own in _named_tensors(self.module).items() if name in moving]
+        self._floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Move the average towards `module` after one of its steps."""
+    def update(self) -> None:
+        """Move the average towards the network after one of its steps."""
         keep = self._average.decay(self._step)
         self._step += 1
-        for old, new in zip(_tensors(self.module), _tensors(module), strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, 1 - keep)
-            else:
-                old.copy_(new)
+        torch._foreach_lerp_([old for old, _ in self._floats], [new for _, new in self._floats], 1 - keep)
+        for old, new in self._counters:
+            old.copy_(new)
+
+    def state(self) -> dict[str, Any]:
+        """Return the average and the number of steps behind it, for `restore`."""
+        return {"module": self.module.state_dict(), "step": self._step}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        self.module.load_state_dict(state["module"])
+        self._step = state["step"]
 
 
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return [*module.parameters(), *module.buffers()]
+def _named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}

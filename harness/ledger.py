@@ -14,9 +14,10 @@ import numpy as np
 import torchvision
 
 from harness import __version__
-from harness.artifacts import CURVES, PREDICTIONS, THROUGHPUT, TRACEBACK
-from harness.plan import Plan, Replicate
-from harness.records import Epoch, Failed, Finished, Probed
+from harness.artifacts import BATCH_NORM, CHANGED, CURVES, PREDICTIONS, THROUGHPUT, TRACEBACK
+from harness.ground import Prerequisite
+from harness.plan import Candidate, Plan, Replicate
+from harness.records import Diagnosed, Epoch, Failed, Finished, Probed
 from harness.summary import describe_data
 from harness.training import Training
 from harness.versions import version_mark, versions
@@ -60,14 +61,28 @@ class Ledger:
         """Begin the run of the replicate that a training is run for."""
         self._begin(replicate.training, replicate.name, self._params(replicate), "replicate", device)
 
-    def begin_prerequisite(self, training: Training, device: str) -> None:
+    def begin_prerequisite(self, prerequisite: Prerequisite, device: str) -> None:
         """Begin the run of a training that others need."""
+        training = prerequisite.training
         params = {
             "model": training.model.name,
             "data": describe_data(training.located_data),
             "seed": str(training.seed),
         }
-        self._begin(training, "pretraining", params, "prerequisite", device)
+        self._begin(training, prerequisite.role, params, "prerequisite", device)
+
+    def begin_candidate(self, candidate: Candidate, device: str) -> None:
+        """Begin the run of a learning rate that is tried for a cell."""
+        cell = f"tuning | {candidate.cell.name}"
+        params = {"cell": cell, "policy": candidate.cell.policy, "lr": str(candidate.lr), "seed": str(candidate.seed)}
+        name = f"{cell} | lr {candidate.lr:g} | seed {candidate.seed}"
+        self._begin(candidate.training, name, params, "tuning", device)
+
+    def finish_candidate(self, record: Finished) -> None:
+        """End the run of a learning rate that was tried; what it would get on test is not kept."""
+        run_id = self._runs[record.digest]
+        self._log.metrics(run_id, {"wall_s": record.wall_s}, record.timestamp)
+        self._log.end(run_id, "FINISHED", {})
 
     def _begin(self, training: Training, name: str, params: Mapping[str, str], kind: str, device: str) -> None:
         tags = {"harness.kind": kind, "harness.digest": training.digest, "harness.device": device}
@@ -85,6 +100,17 @@ class Ledger:
         """Return the validation top-1 of the last epoch of a training."""
         return self._epochs[digest][-1].val_top1
 
+    def diagnosed(self, record: Diagnosed) -> None:
+        """Keep the figures of a diagnosis as a table; those of the whole network are metrics as well, to sort runs by.
+
+        A metric for each layer would be a chart for each layer.
+        """
+        run_id = self._runs[record.digest]
+        values = {f.name: f.value for f in record.figures if f.value is not None and not f.layer}
+        self._log.metrics(run_id, values, record.timestamp)
+        rows = [(f.name, f.layer, f.value, f.reason) for f in record.figures]
+        self._log.artifacts(run_id, {BATCH_NORM: _csv(("figure", "layer", "value", "reason"), rows)})
+
     def finish(self, record: Finished, training: Training, program: str) -> str:
         """Log the final figures of a training and end its run; returns the run's id."""
         run_id = self._runs[record.digest]
@@ -94,18 +120,20 @@ class Ledger:
             "wall_s": record.wall_s,
             "trainable_params": float(record.trainable_params),
             "frozen_unchanged": 1.0,
-            **self._speed_of(program, images),
+            **self._speed_of(program, images, training),
         }
         self._log.metrics(run_id, values, record.timestamp)
         predictions = io.BytesIO()
         np.savez_compressed(predictions, predictions=record.test_predictions, labels=record.test_labels)
         epochs = [(e.epoch, e.step, e.train_loss, e.val_top1) for e in self._epochs[record.digest]]
         curves = _csv(("epoch", "step", "train_loss", "val_top1"), epochs)
-        self._log.artifacts(run_id, {PREDICTIONS: predictions.getvalue(), CURVES: curves})
+        changed = "".join(f"{name}\n" for name in record.changed).encode()
+        self._log.artifacts(run_id, {PREDICTIONS: predictions.getvalue(), CURVES: curves, CHANGED: changed})
         tags = {
             "harness.weights_sha256": record.weights_sha256,
             "harness.duplicates_dropped": str(record.duplicates_dropped),
             "harness.images": str(images),
+            **({"harness.reason": "; ".join(record.notes)} if record.notes else {}),
         }
         self._log.end(run_id, "FINISHED", tags)
         return run_id
@@ -132,7 +160,7 @@ class Ledger:
             **{key: value for key, value in trained.data.tags.items() if key.removeprefix("harness.") in copied},
         }
         run_id = self._log.begin(replicate.name, self._params(replicate), tags, _data_of(replicate.training))
-        speed = self._speed_of(replicate.program, int(tags.get("harness.images", 0)))
+        speed = self._speed_of(replicate.program, int(tags.get("harness.images", 0)), replicate.training)
         self._log.metrics(run_id, {**trained.data.metrics, **speed}, trained.info.end_time or 0)
         self._log.end(run_id, trained.info.status, {})
 
@@ -144,7 +172,7 @@ class Ledger:
         """Take the probe made before on this host and device by these versions, if `table` has it for every cell."""
         rows = list(csv.DictReader(io.StringIO((table or b"").decode())))
         here = [row for row in rows if (row["host"], row["device"], row["versions"]) == self._where]
-        wanted = {(cell.name, program) for cell, program in self._plan.programs.items()}
+        wanted = {(name, program) for name, program, _ in self._plan.probed}
         if not wanted <= {(row["cell"], row["program"]) for row in here}:
             return False
         for program, number, rate, memory in dict.fromkeys(
@@ -158,22 +186,34 @@ class Ledger:
     def save_speed(self) -> None:
         """Keep the rounds of the probe with the grid; a cell that could not be probed has a row without numbers."""
         rows: list[tuple[object, ...]] = []
-        for cell, program in self._plan.programs.items():
+        for name, program, _ in self._plan.probed:
             cell_rows: list[tuple[object, ...]] = [
                 (r.round, r.images_per_s, r.peak_memory_bytes) for r in self._speed[program]
             ]
-            rows += [(cell.name, program, *self._where, *figures) for figures in cell_rows or [("", "", "")]]
+            rows += [(name, program, *self._where, *figures) for figures in cell_rows or [("", "", "")]]
         columns = ("cell", "program", "host", "device", "versions", "round", "images_per_s", "peak_memory_bytes")
         self._log.artifacts(self._log.run_id, {THROUGHPUT: _csv(columns, rows)})
 
-    def _speed_of(self, program: str, images: int) -> dict[str, float]:
-        """Return the probed figures of a training that saw so many images; its time is those at the probed rate."""
+    def _speed_of(self, program: str, images: int, training: Training) -> dict[str, float]:
+        """Return the probed figures of a training that saw so many images; its time is those at the probed rate.
+
+        The training of a teacher counts as a part of every training that needs it.
+        """
         rounds = self._speed[program]
         if not rounds:
             return {}
         rate = median(r.images_per_s for r in rounds)
         memory = float(max(r.peak_memory_bytes for r in rounds))
-        return {"images_per_s": rate, "train_s": images / rate, "peak_memory_bytes": memory}
+        seconds = images / rate + self._teacher_s(training)
+        return {"images_per_s": rate, "train_s": seconds, "peak_memory_bytes": memory}
+
+    def _teacher_s(self, training: Training) -> float:
+        """Return the seconds of training the teacher at the probed rate; 0 for none, and for one read from a file."""
+        content = training.teacher.origin.content if training.teacher else None
+        for teacher in self._plan.prerequisites:
+            if teacher.training.digest == content and self._speed[teacher.program]:
+                return teacher.images / median(r.images_per_s for r in self._speed[teacher.program])
+        return 0.0
 
     def _params(self, replicate: Replicate) -> dict[str, str]:
         train = replicate.training.train
@@ -188,6 +228,8 @@ class Ledger:
             "batch_size": str(train.batch_size),
             "lr": str(train.lr),
             "weight_decay": str(train.weight_decay),
+            "optimizer": train.optimizer.name,
+            **dict(replicate.cell.levels),
         }
 
 

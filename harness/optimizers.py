@@ -16,8 +16,8 @@ _OURS = {"params", "lr", "weight_decay"}
 """Arguments that the training sets itself."""
 _SWITCHES = {"foreach", "fused", "capturable", "differentiable", "maximize"}
 """Arguments that are no part of the algorithm, or would turn it around."""
-_UNFIT = {"LBFGS", "SparseAdam", "Muon", "Optimizer"}
-"""Those that need a closure, sparse gradients or matrices alone."""
+_UNFIT = {"LBFGS", "SparseAdam", "Muon", "ASGD", "Optimizer"}
+"""Those that need a closure, sparse gradients or matrices alone, or whose point is an average nobody would evaluate."""
 _NESTEROV = {"momentum": 0.9, "nesterov": True}
 """The paper's SGD."""
 
@@ -47,7 +47,7 @@ def check(spec: OptimizerSpec) -> None:
         if key not in legal:
             raise HarnessError(unknown(f"option of {spec.name}", key, legal))
     try:
-        make(spec, [{"params": [torch.zeros(1, requires_grad=True)]}], 1e-3)
+        make(spec, [{"params": [torch.nn.Parameter(torch.zeros(1))]}], 1e-3)
     except (TypeError, ValueError) as error:
         raise HarnessError(f"{spec.name} refuses {options(spec)}: {error}") from None
 

@@ -1,42 +1,39 @@
-"""Spec to Plan: the cells, what each trains, what they share, what cannot run and why. It writes nothing."""
+"""Spec to Plan: the cells, what each trains, what they share, what cannot run and why. It writes only a cache."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from itertools import chain
 
-from harness.data import Survey, survey
+from harness import optimizers
+from harness.data import Survey
 from harness.designs import TrickSet, trick_sets
-from harness.digest import digest
 from harness.errors import HarnessError
-from harness.freezing.policies import Phase, Policy
-from harness.freezing.resolve import resolve
-from harness.models import weights
-from harness.models.build import layout_of
-from harness.models.layout import Layout
-from harness.models.zoo import MODELS
+from harness.freezing.policies import Policy
+from harness.freezing.resolve import resolve, resolve_codes
+from harness.ground import Ground, Prerequisite
+from harness.judging import Judged, Verdict, judge
 from harness.recipe import Conflict, Recipe
-from harness.schedule import lr_factors, phase_steps
-from harness.spec import Data, Spec, Train
+from harness.schedule import phase_steps
+from harness.spec import Data, Levels
 from harness.specfile import Study
-from harness.training import Origin, Training
+from harness.training import Training
 from harness.tricks import compose
-from harness.versions import version_mark
 from harness.workspace import Workspace
 
 _NAMED = 3
-Verdict = Literal["valid", "noop", "invalid"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One policy with one trick set."""
+    """One policy with one trick set, in one scenario."""
 
     policy: str
     tricks: TrickSet
     all_of: int
     """How many tricks the study has."""
+    levels: Levels = ()
 
     @property
     def trick_set(self) -> str:
@@ -46,9 +43,19 @@ class Cell:
         return " + ".join(self.tricks) or "baseline"
 
     @property
+    def axes(self) -> list[str]:
+        """The names of the axes."""
+        return [axis for axis, _ in self.levels]
+
+    @property
+    def scenario(self) -> str:
+        """The levels of the axes; empty where there is no axis."""
+        return ", ".join(f"{axis} {level}" for axis, level in self.levels)
+
+    @property
     def name(self) -> str:
         """The name people read, without the seed."""
-        return f"{self.policy} | {self.trick_set}"
+        return " | ".join(part for part in (self.policy, self.trick_set, self.scenario) if part)
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ class Replicate:
     training: Training
     program: str
     """Digest of the training at the first seed: replicates that differ by seed alone have one program."""
+    data: Survey
 
     @property
     def name(self) -> str:
@@ -77,6 +85,31 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """One learning rate tried for one cell at one tuning seed."""
+
+    cell: Cell
+    lr: float
+    seed: int
+    training: Training
+    data: Survey
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The learning rate of a cell, and what it was chosen by."""
+
+    lr: float
+    val_top1: tuple[tuple[float, float], ...]
+    """Each rate with its mean validation top-1 over the tuning seeds; NaN where all diverged."""
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether the best rate ends the list, so that a better one may lie beyond it."""
+        return self.lr in (self.val_top1[0][0], self.val_top1[-1][0])
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that a spec asks for."""
 
@@ -84,22 +117,12 @@ class Plan:
     replicates: tuple[Replicate, ...]
     judgements: tuple[Judgement, ...]
     """One for each cell asked for, in order; invalid ones have no replicates."""
-    prerequisites: tuple[Training, ...]
-    """What is trained once, before the replicates."""
-    data: Survey
-    """The target task's images."""
-    source: Survey | None
-    """The source task's images, where the plan pretrains."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch."""
-        return self.data.train_size // self.study.spec.train.batch_size
-
-    @property
-    def source_steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch on the source task; 0 where there is none."""
-        return self.source.train_size // self.prerequisites[0].train.batch_size if self.source else 0
+    prerequisites: tuple[Prerequisite, ...]
+    """What is trained once, before the replicates, in an order in which each finds what it needs."""
+    candidates: tuple[Candidate, ...]
+    """What is tried to choose learning rates; none where the spec tunes nothing."""
+    choices: Mapping[str, Choice]
+    """Learning rates chosen so far, by name of cell."""
 
     @property
     def trainings(self) -> dict[str, Training]:
@@ -107,159 +130,124 @@ class Plan:
         return {r.training.digest: r.training for r in self.replicates}
 
     @property
+    def probed(self) -> list[tuple[str, str, Training]]:
+        """What the probe of speed measures: name, program and training of each cell, and of each teacher."""
+        first = {r.cell: r.training for r in reversed(self.replicates)}
+        cells = [(cell.name, program, first[cell]) for cell, program in self.programs.items()]
+        teachers = {p.program: p for p in self.prerequisites if p.role == "teacher"}
+        return cells + [(f"teacher {p.training.model.name}", program, p.at_seed_0) for program, p in teachers.items()]
+
+    @property
     def programs(self) -> dict[Cell, str]:
         """The cells that run, in order, each with its program."""
         return {r.cell: r.program for r in self.replicates}
 
 
-def make_plan(study: Study, workspace: Workspace) -> Plan:
-    """Expand a study; raises HarnessError where it cannot mean anything."""
-    spec = study.spec
-    found = _survey(study, spec.data, spec.train)
-    layout = layout_of(spec.model, len(found.classes))
-    with study.placing("weights"):
-        prerequisites, source, origin = _pretrained(study, found, workspace)
-    judgements: list[Judgement] = []
-    replicates: list[Replicate] = []
-    programs: dict[str, Cell] = {}
-    for name in spec.policies:
-        policy = spec.policy(name)
-        with study.placing("policies", name):
-            invalid = _invalid_tricks(study, policy, layout, found)
-        labels = [label for label in study.tricks if label not in invalid]
-        judgements += [
-            Judgement(Cell(name, (label,), len(study.tricks)), "invalid", why) for label, why in invalid.items()
-        ]
-        for tricks in trick_sets(spec, labels):
-            cell = Cell(name, tricks, len(study.tricks))
-            try:
-                recipe = compose({label: study.tricks[label] for label in tricks})
-            except Conflict as conflict:
-                judgements.append(Judgement(cell, "invalid", str(conflict)))
-                continue
-            training = _training(spec, policy, recipe, layout, origin, found)
-            twin = programs.setdefault(training.digest, cell)
-            judgements.append(
-                Judgement(cell, "valid")
-                if twin == cell
-                else Judgement(cell, "noop", f"the same training as {twin.name!r}, whose runs it shares")
-            )
-            replicates += [Replicate(cell, seed, replace(training, seed=seed), training.digest) for seed in spec.seeds]
+def make_plan(study: Study, workspace: Workspace, choices: Mapping[str, Choice] | None = None) -> Plan:
+    """Expand a study, with the learning rates of `choices`; raises HarnessError where it cannot mean anything."""
+    surveys: dict[Data, Survey] = {}
+    grounds = [Ground(study, scenario, workspace, surveys) for scenario in study.scenarios]
+    parts = [_Expansion(study, ground, choices or {}) for ground in grounds]
+    judgements = tuple(chain.from_iterable(part.judgements for part in parts))
+    replicates = tuple(chain.from_iterable(part.replicates for part in parts))
     if not replicates:
-        raise HarnessError(f"{study.path}: the grid is empty: {_reasons(judgements)}")
-    return Plan(study, tuple(replicates), tuple(judgements), prerequisites, found, source)
+        reasons = "; ".join(f"{j.cell.name}: {j.reason}" for j in judgements if j.reason)
+        raise HarnessError(f"{study.path}: the grid is empty: {reasons}")
+    prerequisites = {digest: p for ground in grounds for digest, p in ground.prerequisites.items()}
+    return Plan(
+        study,
+        replicates,
+        _noops(judgements, replicates),
+        tuple(prerequisites.values()),
+        tuple(chain.from_iterable(part.candidates for part in parts)),
+        choices or {},
+    )
 
 
-def _reasons(judgements: list[Judgement]) -> str:
-    return "; ".join(f"{j.cell.name}: {j.reason}" for j in judgements if j.reason)
+def _noops(judgements: tuple[Judgement, ...], replicates: tuple[Replicate, ...]) -> tuple[Judgement, ...]:
+    """Return the judgements, with cells told that are the same training as one before them."""
+    programs = {replicate.cell: replicate.program for replicate in replicates}
+    first: dict[str, Cell] = {}
+    for cell, program in programs.items():
+        first.setdefault(program, cell)
+
+    def told(judgement: Judgement) -> Judgement:
+        twin = first[programs[judgement.cell]] if judgement.cell in programs else judgement.cell
+        if twin == judgement.cell:
+            return judgement
+        return Judgement(judgement.cell, "noop", f"the same training as {twin.name!r}, whose runs it shares")
+
+    return tuple(told(judgement) for judgement in judgements)
 
 
-def _invalid_tricks(study: Study, policy: Policy, layout: Layout, found: Survey) -> dict[str, str]:
-    """Return the tricks that can mean nothing under a policy, with the reason: they leave its design altogether.
+class _Expansion:
+    """The cells of one scenario."""
 
-    Raises HarnessError where the policy itself can mean nothing.
-    """
-    train = study.spec.train
-    steps = found.train_size // train.batch_size
-    phases = resolve(policy, layout, train.weight_decay)
-    try:
-        phase_steps(phases, train.epochs * steps)
-    except ValueError as error:
-        raise HarnessError(str(error)) from None
-    reasons = {}
-    for label, trick in study.tricks.items():
+    def __init__(self, study: Study, ground: Ground, choices: Mapping[str, Choice]) -> None:
+        self._study, self._ground, self._choices = study, ground, choices
+        self.judgements: list[Judgement] = []
+        self.replicates: list[Replicate] = []
+        self.candidates: list[Candidate] = []
+        with study.placing("train", "optimizer"):
+            optimizers.check(ground.spec.train.optimizer)
+        for name in ground.spec.policies:
+            self._expand(name, ground.spec.policy(name))
+
+    def _expand(self, name: str, policy: Policy) -> None:
+        why_not = self._why_not(name, policy)
+        if why_not:
+            self.judgements.append(Judgement(self._cell(name, ()), "invalid", why_not))
+            return
+        judged = {label: judge(self._ground, policy, trick) for label, trick in self._study.tricks.items()}
+        for label, found in judged.items():
+            if found and not self._runs(found):
+                self.judgements.append(Judgement(self._cell(name, (label,)), found.verdict, found.reason))
+        # A trick that cannot run leaves the policy's design as a factor, so that the design stays balanced.
+        labels = [label for label, found in judged.items() if found is None or self._runs(found)]
+        for tricks in trick_sets(self._ground.spec, labels):
+            self._add(self._cell(name, tricks), policy, [judged[label] for label in tricks])
+
+    def _runs(self, judged: Judged) -> bool:
+        return judged.verdict == "destructive" and self._ground.spec.destructive == "run"
+
+    def _cell(self, policy: str, tricks: TrickSet) -> Cell:
+        return Cell(policy, tricks, len(self._study.tricks), self._ground.scenario.levels)
+
+    def _why_not(self, name: str, policy: Policy) -> str:
+        """Return why a known policy means nothing on this network; one that the user wrote is an error instead."""
+        train = self._ground.spec.train
         try:
-            lr_factors(phases, trick(Recipe()).warmups, train.decay, train.epochs, steps)
-        except ValueError as error:
-            reasons[label] = str(error)
-    return reasons
+            phases = resolve(policy, self._ground.layout(Recipe()), train.weight_decay)
+            resolve_codes(policy, self._ground.layout(Recipe()))
+            phase_steps(phases, train.epochs * self._ground.steps_per_epoch)
+        except (HarnessError, ValueError) as error:
+            if self._ground.spec.policies[name]:
+                with self._study.placing("policies", name):
+                    raise HarnessError(str(error)) from None
+            return str(error)
+        return ""
 
-
-def _training(
-    spec: Spec, policy: Policy, recipe: Recipe, layout: Layout, origin: Origin | None, found: Survey
-) -> Training:
-    return Training(
-        model=spec.model,
-        classes=len(found.classes),
-        head=_head(spec.model.name),
-        origin=origin if policy.init == "pretrained" else None,
-        data=_unplaced(spec.data, found),
-        data_content=found.content,
-        train=spec.train,
-        recipe=_effective(recipe, found.train_size // spec.train.batch_size),
-        phases=resolve(policy, layout, spec.train.weight_decay, recipe.param_rules),
-        seed=spec.seeds[0],
-        data_root=spec.data.root,
-    )
-
-
-_EVERYTHING = Policy(phases=(Phase(trainable=("all",), bn_stats=("all",)),), init="random")
-
-
-def _pretrained(
-    study: Study, target: Survey, workspace: Workspace
-) -> tuple[tuple[Training, ...], Survey | None, Origin | None]:
-    """Return the trainings that the spec's weights need, the images for them, and where the weights will be."""
-    spec = study.spec
-    if spec.weights is None:
-        return (), None, None
-    if spec.weights.checkpoint:
-        path = Path(spec.weights.checkpoint)
-        return (), None, Origin(weights.file_digest(path), str(path))
-    if spec.weights.torchvision:
-        entry = weights.torchvision_weights(spec.model.name, spec.weights.torchvision)
-        # The file's name ends in a part of its sha256.
-        return (), None, Origin(digest(entry.url), str(weights.torchvision_path(entry)))
-    assert spec.weights.pretrain is not None  # the spec allows exactly one of three
-    source = spec.weights.pretrain
-    found = _survey(study, source.data, source.train, "weights", "pretrain")
-    shared = set(found.classes) & set(target.classes)
-    if shared and (source.data.name, source.data.root) == (spec.data.name, spec.data.root):
-        raise HarnessError(
-            f"source and target share the images of class {', '.join(sorted(shared))}, so test images of the target "
-            "would be trained on; give each task classes of its own"
-        )
-    layout = layout_of(spec.model, len(found.classes))
-    training = Training(
-        model=spec.model,
-        classes=len(found.classes),
-        head=_head(spec.model.name),
-        origin=None,
-        data=_unplaced(source.data, found),
-        data_content=found.content,
-        train=source.train,
-        recipe=Recipe(),
-        phases=resolve(_EVERYTHING, layout, source.train.weight_decay),
-        seed=source.seed,
-        data_root=source.data.root,
-    )
-    path = workspace.checkpoints / f"{training.digest}-{version_mark()}.pt"
-    return (replace(training, save_to=str(path)),), found, Origin(training.digest, str(path))
-
-
-def _effective(recipe: Recipe, steps_per_epoch: int) -> Recipe:
-    """Return a recipe without what leaves no trace in a training, so that cells alike have one digest.
-
-    What parameter rules decide stands in the phases, where one without effect is not seen; a ramp of one step is none.
-    """
-    warmups = tuple(warmup for warmup in recipe.warmups if warmup.steps(steps_per_epoch) > 1)
-    return replace(recipe, param_rules=(), warmups=warmups)
-
-
-def _unplaced(data: Data, found: Survey) -> Data:
-    """Return a data section by content: its classes named, its folder left out."""
-    return data.model_copy(update={"root": None, "classes": found.classes})
-
-
-def _head(model: str) -> tuple[str, ...]:
-    return dict(MODELS[model].stages)["head"]
-
-
-def _survey(study: Study, data: Data, train: Train, *section: str) -> Survey:
-    """Look through the data of the spec or of its `section`; raises HarnessError where no batch could be filled."""
-    with study.placing(*section, "data", *(("root",) if data.root else ("classes",))):
-        found = survey(data)
-    if found.train_size < train.batch_size:
-        with study.placing(*section, "train", "batch_size"):
-            raise HarnessError(f"{train.batch_size} is more than the {found.train_size} training images")
-    return found
+    def _add(self, cell: Cell, policy: Policy, judged: list[Judged | None]) -> None:
+        tricks = {label: self._study.tricks[label] for label in cell.tricks}
+        try:
+            recipe = compose(tricks)
+            self._ground.layout(recipe)
+        except (Conflict, ValueError) as conflict:
+            self.judgements.append(Judgement(cell, "invalid", str(conflict)))
+            return
+        harm = [found for found in judged if found]
+        self.judgements.append(Judgement(cell, harm[0].verdict, harm[0].reason) if harm else Judgement(cell, "valid"))
+        spec, data = self._ground.spec, self._ground.data
+        choice = self._choices.get(cell.name)
+        lr = choice.lr if choice else None
+        trainings = {seed: self._ground.training(policy, recipe, seed, lr) for seed in spec.seeds}
+        program = trainings[spec.seeds[0]].digest
+        self.replicates += [Replicate(cell, seed, made, program, data) for seed, made in trainings.items()]
+        if spec.tune:
+            self.candidates += [
+                Candidate(
+                    cell, rate, seed, replace(self._ground.training(policy, recipe, seed, rate), save_to=None), data
+                )
+                for rate in spec.tune.lr
+                for seed in spec.tune.seeds
+            ]

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from harness.wording import points, trick_set
+from harness.results import axes_of, scenario_of
+from harness.wording import mean_sd, points, trick_set
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 """Okabe and Ito's palette, which the colour-blind can tell apart."""
@@ -30,6 +32,9 @@ STYLE: Any = {
 }
 GREY = "#767676"
 HOLLOW = ("1", "2", "3", "4", "+", "x")
+DASHES = ("-", ":", "--", "-.")
+_PANELS = 4
+"""Panels side by side."""
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d", "8", "H", *HOLLOW)
 
 
@@ -39,25 +44,27 @@ def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure:
     `cells` and `effects` are the frames of `effects.py`. A cell without an effect says why; one that lost replicates,
     how many.
     """
-    top = effects[(effects["metric"] == "test_top1") & (effects["kind"] != "policy")]
-    policies = list(dict.fromkeys(cells["policy"]))
+    top = effects[(effects["metric"] == "test_top1") & (effects["kind"] != "policy")].copy()
+    top["row"] = rows_of(top)
+    cells = cells.assign(row=rows_of(cells))
+    rows = list(dict.fromkeys(cells["row"]))
     columns = list(dict.fromkeys(top["trick"])) or ["no trick"]
-    values = top.pivot_table(index="policy", columns="trick", values="estimate", dropna=False, observed=False)
-    shown = 100 * values.reindex(index=policies, columns=columns).to_numpy(dtype=float)
+    values = top.pivot_table(index="row", columns="trick", values="estimate", dropna=False, observed=False)
+    shown = 100 * values.reindex(index=rows, columns=columns).to_numpy(dtype=float)
     with mpl.rc_context(STYLE):
         width = max(7.6, 2.1 + 1.18 * len(columns))  # wide enough for the title
-        figure = Figure(figsize=(width, 1.65 + 0.72 * len(policies)), layout="constrained")
+        figure = Figure(figsize=(width, 1.65 + 0.72 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         limit = max(1.0, float(np.nanmax(np.abs(shown), initial=0.0)))
         cmap = mpl.colormaps["PuOr_r"].with_extremes(bad="#eeeeee")
         image = axes.imshow(np.ma.masked_invalid(shown), cmap=cmap, vmin=-limit, vmax=limit, aspect="auto")
         axes.set_xticks(range(len(columns)), [_wrap(name) for name in columns])
-        axes.set_yticks(range(len(policies)), [_row_label(cells, policy) for policy in policies])
+        axes.set_yticks(range(len(rows)), [_row_label(cells, name) for name in rows])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        for i, policy in enumerate(policies):
+        for i, name in enumerate(rows):
             for j, trick in enumerate(columns):
-                row = top[(top["policy"] == policy) & (top["trick"] == trick)]
+                row = top[(top["row"] == name) & (top["trick"] == trick)]
                 dark = abs(shown[i, j]) > 0.6 * limit
                 axes.text(
                     j,
@@ -82,10 +89,15 @@ def _wrap(name: str) -> str:
     return name.replace(" + ", "\n+ ").replace("_", "\n").replace(" together", "\ntogether")
 
 
-def _row_label(cells: pd.DataFrame, policy: str) -> str:
-    first = cells[cells["policy"] == policy].iloc[0].to_dict()
-    mean = first["test_top1_mean"]
-    return f"{policy}\nbaseline {100 * mean:.1f} %" if pd.notna(mean) else f"{policy}\nno baseline"
+def rows_of(frame: pd.DataFrame) -> list[str]:
+    """Return what a row of a figure is called: policy, and scenario where there are axes."""
+    axes = axes_of(frame)
+    return ["\n".join(filter(None, (row["policy"], scenario_of(row, axes)))) for row in frame.to_dict("records")]
+
+
+def _row_label(cells: pd.DataFrame, name: str) -> str:
+    mean = cells[cells["row"] == name].iloc[0].to_dict()["test_top1_mean"]
+    return f"{name}\nbaseline {100 * mean:.1f} %" if pd.notna(mean) else f"{name}\nno baseline"
 
 
 def _effect_text(row: pd.DataFrame, cells: pd.DataFrame) -> str:
@@ -101,6 +113,42 @@ def _effect_text(row: pd.DataFrame, cells: pd.DataFrame) -> str:
         text += "\nin every seed"
     planned = cells[["n", "failed", "diverged", "missing"]].sum(axis=1).max()
     return text if effect["n"] == planned else f"{text}\n{effect['n']} of {planned} pairs"
+
+
+def scenarios(cells: pd.DataFrame) -> Figure:
+    """Draw mean test top-1 ± sd without tricks, policies down and scenarios across; the best of each is framed."""
+    axes = axes_of(cells)
+    known = [row for row in cells.to_dict("records") if trick_set(row["cell"]) == "baseline"]
+    policies = list(dict.fromkeys(row["policy"] for row in known))
+    columns = list(dict.fromkeys(scenario_of(row, axes) for row in known))
+    by_place = {(row["policy"], scenario_of(row, axes)): row for row in known}
+    shown = np.full((len(policies), len(columns)), np.nan)
+    for (policy, scenario), row in by_place.items():
+        shown[policies.index(policy), columns.index(scenario)] = 100 * row["test_top1_mean"]
+    with mpl.rc_context(STYLE):
+        size = (max(7.6, 2.1 + 1.25 * len(columns)), 1.9 + 0.48 * len(policies))
+        figure = Figure(figsize=size, layout="constrained")
+        panel = figure.add_subplot()
+        cmap = mpl.colormaps["YlGnBu"].with_extremes(bad="#eeeeee")
+        image = panel.imshow(np.ma.masked_invalid(shown), cmap=cmap, aspect="auto")
+        panel.set_xticks(range(len(columns)), [name.replace(", ", ",\n") for name in columns])
+        panel.set_yticks(range(len(policies)), policies)
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+        middle = np.nanmean([np.nanmin(shown), np.nanmax(shown)]) if np.isfinite(shown).any() else 0
+        for j, scenario in enumerate(columns):
+            best = np.nanmax(shown[:, j], initial=-np.inf)
+            for i, policy in enumerate(policies):
+                row = by_place.get((policy, scenario), {})
+                text = mean_sd(row["test_top1_mean"], row["test_top1_sd"]) if row else "not run"
+                dark = bool(shown[i, j] > middle)
+                panel.text(j, i, text, ha="center", va="center", fontsize=8.5, color="white" if dark else "black")
+                if shown[i, j] == best:
+                    panel.add_patch(Rectangle((j - 0.48, i - 0.46), 0.96, 0.92, fill=False, ec="#D55E00", lw=2))
+        figure.colorbar(image, ax=panel, shrink=0.9, pad=0.02, label="test top-1, %")
+        panel.set_title("Test top-1 without tricks, by policy and scenario")
+        panel.set_xlabel("mean ± sd over seeds, %; the highest mean of each scenario is framed", color=GREY)
+    return figure
 
 
 def pareto(cells: pd.DataFrame) -> Figure:
@@ -160,26 +208,28 @@ def pareto_front(cells: pd.DataFrame) -> pd.DataFrame:
 
 def learning_curves(curves: pd.DataFrame) -> Figure:
     """Draw validation top-1 by epoch, one panel a policy, one line a trick set: the mean and the range over seeds."""
-    policies = list(dict.fromkeys(curves["policy"]))
+    curves = curves.assign(row=rows_of(curves))
+    rows = list(dict.fromkeys(curves["row"]))
     names = list(dict.fromkeys(trick_set(cell) for cell in curves["cell"]))
     with mpl.rc_context(STYLE):
-        wide = max(len(policies), 1)
-        figure = Figure(figsize=(min(2.75 * wide, 11) + 0.6, 3.7), layout="constrained")
-        panels = figure.subplots(1, wide, sharey=True, squeeze=False)[0]
-        for panel, policy in zip(panels, policies, strict=False):
-            for cell, group in curves[curves["policy"] == policy].groupby("cell", sort=False):
+        wide = min(max(len(rows), 1), _PANELS)
+        deep = -(-max(len(rows), 1) // _PANELS)
+        figure = Figure(figsize=(2.75 * wide + 0.6, 2.3 * deep + 1.4), layout="constrained")
+        panels = list(figure.subplots(deep, wide, sharey=True, sharex=True, squeeze=False).flat)
+        for panel, row in zip(panels, rows, strict=False):
+            for cell, group in curves[curves["row"] == row].groupby("cell", sort=False):
                 name = trick_set(str(cell))
                 index = names.index(name)
-                line = {"color": COLOURS[index % len(COLOURS)], "ls": "-" if index < len(COLOURS) else ":"}
+                line = {"color": COLOURS[index % len(COLOURS)], "ls": DASHES[index // len(COLOURS) % len(DASHES)]}
                 by_epoch = 100 * group.groupby("epoch")["val_top1"].agg(["mean", "min", "max"])
                 panel.plot(by_epoch.index, by_epoch["mean"], lw=1.4, label=name, **line)
                 panel.fill_between(
                     by_epoch.index, by_epoch["min"], by_epoch["max"], color=line["color"], alpha=0.10, lw=0
                 )
-            panel.set_title(policy)
-            panel.set_xlabel("epoch")
+            panel.set_title(row, fontsize=10)
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        panels[0].set_ylabel("validation top-1, %")
+        for panel in panels[max(len(rows), 1) :]:
+            panel.set_visible(False)
         handles = {label: h for panel in panels for h, label in zip(*panel.get_legend_handles_labels(), strict=True)}
         if handles:
             figure.legend(
@@ -190,5 +240,7 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
                 frameon=False,
                 fontsize=8.5,
             )
+        figure.supxlabel("epoch", fontsize=9.5)
+        figure.supylabel("validation top-1, %", fontsize=9.5)
         figure.suptitle("Learning curves by policy: mean and range over seeds", x=0.01, ha="left", fontsize=11)
     return figure

@@ -22,7 +22,8 @@ def prepare(plan: Plan, cache: Path) -> None:
         if spec.weights.torchvision:
             weights.fetch(weights.torchvision_weights(spec.model.name, spec.weights.torchvision))
         _check_fit(next((t for t in plan.trainings.values() if t.origin), None))
-    for training in (*plan.prerequisites, plan.replicates[0].training):
+    needed = [*(p.training for p in plan.prerequisites), *plan.trainings.values()]
+    for training in {(t.data, t.data_root): t for t in reversed(needed)}.values():
         located = training.located_data
         if located.name != "digits":  # they are known to be well, and take a second to import
             parts = partition(data.decode(located, training.data_content, cache), located, training.seed)

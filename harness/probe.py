@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness import data
-from harness.data import ImageSet
+from harness.data import Images
 from harness.data.batches import Batches
 from harness.learner import Learner, initial_model
 from harness.records import Probed
@@ -59,11 +59,11 @@ def probe(
 
 
 @lru_cache(maxsize=1)
-def _images_of(data_spec: Data, content: str, seed: int, cache: Path, device: torch.device) -> ImageSet:
+def _images_of(data_spec: Data, content: str, seed: int, cache: Path, device: torch.device) -> Images:
     return data.load(data_spec, content, seed, cache, device).train
 
 
-def _train_images(training: Training, cache: Path, device: torch.device) -> ImageSet:
+def _train_images(training: Training, cache: Path, device: torch.device) -> Images:
     """Return the training images; those of the last training are kept, since cells of one study share them."""
     return _images_of(training.located_data, training.data_content, training.seed, cache, device)
 

@@ -8,7 +8,9 @@ seam.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+from pydantic import ConfigDict, Field
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +33,9 @@ class Surgery(Protocol):
 
 class Init(Protocol):
     """An edit of the network's parameters, after weights load."""
+
+    def touches(self, layout: Layout) -> tuple[str, ...]:
+        """Return the names of the parameters it sets; raises ValueError where the network has none of them."""
 
     def __call__(self, module: nn.Module, layout: Layout) -> None:
         """Edit the parameters of `module` in place."""
@@ -86,7 +91,7 @@ class LossTerm(Protocol):
 
     @property
     def hard_weight(self) -> float:
-        """The factor on the cross-entropy with the targets."""
+        """The factor on the loss without this term."""
 
     def __call__(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return the term, a scalar, from logits [N, K] of the network and of its teacher."""
@@ -110,12 +115,15 @@ class Average(Protocol):
 class TeacherSpec:
     """A network that must be there before the training, to be imitated."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     model: str | None = None
     """Its model; None is the study's own."""
-    epochs: int | None = None
+    epochs: Annotated[int, Field(gt=0)] | None = None
     """How long the plan trains it; None is as long as the study's trainings."""
     checkpoint: str | None = None
-    """A file with its state dict, trained on the target's classes; None has the plan train it."""
+    """A file with its state dict, trained on the target's classes, relative to the spec's folder; None has the plan
+    train it."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +162,7 @@ class Recipe:
     mixes: tuple[Mix, ...] = ()
     """One of each kind; where there are several, one of them is drawn for each batch."""
     loss_terms: tuple[LossTerm, ...] = ()
-    """Added; their weights of the cross-entropy are multiplied."""
+    """Added one after another, each to what it leaves of the loss before it."""
     teacher: TeacherSpec | None = None
     """One owner; what `loss_terms` imitate."""
     precision: Precision | None = None

@@ -33,6 +33,27 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """One figure of a diagnosis."""
+
+    name: str
+    layer: str
+    """The batch-norm layer it is of; empty where it is of the whole network."""
+    value: float | None
+    reason: str = ""
+    """Why there is no value."""
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """What the trained network's batch norm does; comes before Finished."""
+
+    digest: str
+    timestamp: int
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
 class Finished:
     """A training is over and its frozen tensors are as they were."""
 
@@ -42,6 +63,8 @@ class Finished:
     trainable_params: int
     wall_s: float
     weights_sha256: str
+    changed: tuple[str, ...]
+    """Names of the tensors that are not, bit for bit, in the weights it was trained from."""
     test_predictions: np.ndarray
     """Predicted class [N] of each test image, int64."""
     test_labels: np.ndarray
@@ -72,4 +95,4 @@ class Probed:
     peak_memory_bytes: int
 
 
-Record = Started | Epoch | Finished | Failed | Probed
+Record = Started | Epoch | Diagnosed | Finished | Failed | Probed

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.artifacts import CURVES, METRICS, PLAN, THROUGHPUT
+from harness.artifacts import BATCH_NORM, CURVES, METRICS, PLAN, THROUGHPUT
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.track import Store
 
 _CURVE_TYPES = {"epoch": int, "step": int, "train_loss": float, "val_top1": float}
+_FIGURE_COLUMNS = ("figure", "layer", "value", "reason")
 _THROUGHPUT_TYPES = {
     "cell": str,
     "program": str,
@@ -37,15 +38,21 @@ class Grid:
     plan: dict[str, Any]
     """What was planned, as `summary.summarise` wrote it."""
     runs: pd.DataFrame
-    """One row a planned replicate: policy, a boolean a trick, seed, cell, status, reason, METRICS, run ids."""
+    """One row a planned replicate: axes, policy, a boolean a trick, seed, cell, status, reason, METRICS, run ids."""
     curves: pd.DataFrame
-    """One row an epoch: policy, cell, seed, epoch, step, train_loss, val_top1."""
+    """One row an epoch: axes, policy, cell, seed, epoch, step, train_loss, val_top1."""
     throughput: pd.DataFrame
     """One row a probe round: cell, program, host, round, images_per_s, peak_memory_bytes."""
+    prerequisites: pd.DataFrame
+    """One row a training that others needed: what, epochs, test_top1 on its own test images."""
     software: dict[str, list[str]]
     """What ran it: every value each of a few tags took."""
     experiment_id: str
     run_id: str
+    batch_norm: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["policy", "cell", "seed", *_FIGURE_COLUMNS])
+    )
+    """One row a figure of a diagnosis: policy, cell, seed, figure, layer, value (NaN with a reason), reason."""
 
 
 def read_grid(store: Store, study: str, grid: str) -> Grid | None:
@@ -57,16 +64,31 @@ def read_grid(store: Store, study: str, grid: str) -> Grid | None:
     plan = json.loads(planned)
     children = store.children(parent)
     runs = runs_frame(plan, children)
+    known = {run.info.run_id: run for run in children}
+    asked = plan.get("diagnostics", {}).get("batch_norm", False)  # plans kept by earlier versions say nothing
     table = store.read_artifact(parent, THROUGHPUT)
     return Grid(
         plan=plan,
         runs=runs,
-        curves=_curves_frame(store, runs, {run.info.run_id: run for run in children}),
+        curves=_trained_frame(store, runs, known, CURVES, _curve, tuple(_CURVE_TYPES)),
         throughput=_table(table or b"", _THROUGHPUT_TYPES),
+        prerequisites=_prerequisites(store, plan),
         software=_software([run for run in children if run.info.run_id in set(runs["run_id"])]),
         experiment_id=parent.info.experiment_id,
         run_id=parent.info.run_id,
+        batch_norm=_trained_frame(
+            store, runs if asked else runs.iloc[:0], known, BATCH_NORM, _figures, _FIGURE_COLUMNS
+        ),
     )
+
+
+def _prerequisites(store: Store, plan: dict[str, Any]) -> pd.DataFrame:
+    rows = []
+    for needed in plan["prerequisites"]:
+        run = store.trained(needed["digest"], plan["versions"], kind="prerequisite")
+        top1 = run.data.metrics.get("test_top1") if run else None
+        rows.append({"what": needed["what"], "epochs": needed["epochs"], "test_top1": top1})
+    return pd.DataFrame(rows, columns=["what", "epochs", "test_top1"]).astype({"test_top1": float})
 
 
 def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:
@@ -75,6 +97,7 @@ def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:
     by_key = current_runs(children, wanted, plan["versions"])
     rows = [
         {
+            **cell.get("levels", {}),
             "policy": cell["policy"],
             **{trick: trick in cell["tricks"] for trick in plan["tricks"]},
             "seed": seed,
@@ -85,6 +108,17 @@ def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:
         for seed in plan["seeds"]
     ]
     return pd.DataFrame(rows)
+
+
+def axes_of(frame: pd.DataFrame) -> list[str]:
+    """Return the axes of a frame of runs, cells, effects or curves: its columns before `policy`."""
+    columns = list(frame.columns)
+    return [name for name in columns[: columns.index("policy")] if name not in ("cell", "kind")]
+
+
+def scenario_of(row: Mapping[Any, Any], axes: Sequence[str]) -> str:
+    """Return the levels of a row's scenario as a person reads them; empty where there is no axis."""
+    return ", ".join(f"{axis} {row[axis]}" for axis in axes)
 
 
 def current_runs(
@@ -123,17 +157,35 @@ def _outcome(run: Run | None) -> dict[str, Any]:
     }
 
 
-def _curves_frame(store: Store, runs: pd.DataFrame, known: dict[str, Run]) -> pd.DataFrame:
-    """Return the learning curves: one artifact a training, so that a large grid needs no call for each metric."""
-    frames = []
+def _trained_frame(
+    store: Store,
+    runs: pd.DataFrame,
+    known: dict[str, Run],
+    artifact: str,
+    read: Callable[[bytes], pd.DataFrame],
+    columns: Sequence[str],
+) -> pd.DataFrame:
+    """Return the tables that the trainings of `runs` kept, below each other, with policy, cell and seed of each.
+
+    One artifact a training, so that a large grid needs no call for each metric.
+    """
+    frames, names = [], [*axes_of(runs), "policy", "cell", "seed"]
     for row in runs[runs["status"] == "finished"].to_dict("records"):
         run_id = row["trained_by"] or row["run_id"]
-        content = store.read_artifact(known.get(run_id) or store.client.get_run(run_id), CURVES)
+        content = store.read_artifact(known.get(run_id) or store.client.get_run(run_id), artifact)
         if content:
-            curve = _table(content, _CURVE_TYPES)
-            frames.append(curve.assign(**{key: row[key] for key in ("policy", "cell", "seed")}))
-    columns = ["policy", "cell", "seed", "epoch", "step", "train_loss", "val_top1"]
-    return pd.concat(frames)[columns].reset_index(drop=True) if frames else pd.DataFrame(columns=columns)
+            frames.append(read(content).assign(**{key: row[key] for key in names}))
+    ordered = [*names, *columns]
+    return pd.concat(frames)[ordered].reset_index(drop=True) if frames else pd.DataFrame(columns=ordered)
+
+
+def _curve(content: bytes) -> pd.DataFrame:
+    return _table(content, _CURVE_TYPES)
+
+
+def _figures(content: bytes) -> pd.DataFrame:
+    rows = [{**row, "value": float(row["value"] or "nan")} for row in csv.DictReader(io.StringIO(content.decode()))]
+    return pd.DataFrame(rows, columns=[*_FIGURE_COLUMNS])
 
 
 def _table(content: bytes, types: Mapping[str, type]) -> pd.DataFrame:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.estimate import Estimate
-    from harness.grid import GridRun, Outcome, Update
+    from harness.execute import Executor
     from harness.plan import Plan
+    from harness.progress import Update
     from harness.track import GridLog, Store
 
 
@@ -95,10 +96,14 @@ class Session:
     """One `harness run`: everything it holds, from the lock to the grid's parent run."""
 
     def __init__(
-        self, plan: Plan, store: Store, log: GridLog, grid: GridRun, place: Workspace, held: ExitStack
+        self, plan: Plan, store: Store, log: GridLog, executor: Executor, device: str, place: Workspace, held: ExitStack
     ) -> None:
-        self._plan, self._store, self._log, self._grid = plan, store, log, grid
-        self._place, self._held = place, held
+        from harness.grid import Outcome
+
+        self._plan, self._store, self._log, self._executor = plan, store, log, executor
+        self._device, self._place, self._held = device, place, held
+        self.outcome = Outcome()
+        """What the run did."""
 
     @classmethod
     def open(cls, spec: Path, overrides: Sequence[str], jobs: int | None, device: str | None, inline: bool) -> Session:
@@ -106,7 +111,6 @@ class Session:
         from harness.execute.devices import choose, default_jobs
         from harness.execute.inline import InlineExecutor
         from harness.execute.local import LocalExecutor
-        from harness.grid import GridRun
         from harness.ledger import environment
         from harness.prepare import prepare
         from harness.report import check_writable
@@ -125,7 +129,7 @@ class Session:
             executor = InlineExecutor() if inline else LocalExecutor(workers)
             store = Store(place, create=True)
             log = GridLog(store, study.name, plan.study.grid, environment(_commit(place)))
-            return cls(plan, store, log, GridRun(plan, store, log, executor, str(chosen), place), place, held)
+            return cls(plan, store, log, executor, str(chosen), place, held)
         except BaseException:
             held.close()
             raise
@@ -136,18 +140,23 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self._held.close()
 
-    @property
-    def outcome(self) -> Outcome:
-        """What the run did."""
-        return self._grid.outcome
-
     def run(self, again: bool = False) -> Iterator[Update]:
-        """Run what is left of the grid, yielding how far it is."""
-        return self._grid.run(again)
+        """Run what is left of the grid, yielding how far it is: learning rates are chosen before anything else."""
+        from harness.grid import GridRun
+        from harness.plan import make_plan
+        from harness.tuning import Tuning
+
+        plan = self._plan
+        if plan.candidates:
+            choices = yield from Tuning(plan, self._log, self._executor, self._device, self._place).run()
+            plan = make_plan(plan.study, self._place, choices)
+        grid = GridRun(plan, self._store, self._log, self._executor, self._device, self._place)
+        self.outcome = grid.outcome
+        yield from grid.run(again)
 
     def report(self) -> Reported:
         """Save the views, write the report and tell the grid's page what was found."""
-        self._log.save_views(list(self._plan.study.tricks))
+        self._log.save_views([*self._plan.replicates[0].cell.axes, *self._plan.study.tricks])
         reported = _write_report(self._plan.study, self._store, self._place)
         self._log.describe((reported.folder / "report.md").read_text(encoding="utf-8").partition("\n![")[0])
         return reported

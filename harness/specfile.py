@@ -9,20 +9,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from harness.digest import digest
 from harness.errors import HarnessError, PlacedError, unknown
-from harness.spec import Spec, TrickSpec
+from harness.places import Location, Places
+from harness.spec import Levels, Spec, TrickSpec
+from harness.spec.axes import scenarios
 from harness.tricks import TRICKS, Trick
 
-Location = tuple[int | str, ...]
+
+@dataclass(frozen=True)
+class Scenario:
+    """One combination of the levels of a study's axes, and the spec it makes."""
+
+    levels: Levels
+    spec: Spec
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class Study:
     """A spec as read: checked, with its tricks made, and where it came from."""
 
     spec: Spec
+    scenarios: tuple[Scenario, ...]
+    """One where there is no axis."""
     tricks: dict[str, Trick]
     """Label to trick, parameters checked, in the order of the spec."""
     path: Path
@@ -67,12 +76,36 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
         raise HarnessError(places.explain(error)) from None
     tricks = {label: _trick(label, given, places) for label, given in spec.tricks.items()}
     grid = digest(_identity(json.loads(text)))
-    return Study(_rooted(spec, path.resolve().parent), tricks, path, tuple(overrides), grid, places)
+    folder = path.resolve().parent
+    found = tuple(_scenario(spec, text, levels, settings, folder, places) for levels, settings in scenarios(spec.axes))
+    return Study(_rooted(spec, folder), found, tricks, path, tuple(overrides), grid, places)
+
+
+def _scenario(
+    spec: Spec, text: str, levels: Levels, settings: dict[str, Any], folder: Path, places: Places
+) -> Scenario:
+    """Return the spec that a combination of levels makes, checked as a whole like any other."""
+    if not levels:
+        return Scenario((), _rooted(spec, folder))
+    written = json.loads(text)
+    for key, value in settings.items():
+        *parents, last = key.split(".")
+        section = written
+        for parent in parents:
+            section[parent] = section.get(parent) or {}
+            section = section[parent]
+        section[last] = value
+    try:
+        made = Spec.model_validate_json(json.dumps(written))
+    except ValidationError as error:
+        shown = ", ".join(f"{axis} = {level}" for axis, level in levels)
+        raise HarnessError(f"{places.at(('axes',))}: with {shown}: {places.explain(error)}") from None
+    return Scenario(levels, _rooted(made, folder))
 
 
 def _identity(written: dict[str, Any]) -> dict[str, Any]:
     """Return what the user wrote without what changes no number of any training."""
-    kept = {key: value for key, value in written.items() if key not in ("about", "throughput")}
+    kept = {key: value for key, value in written.items() if key not in ("about", "throughput", "keep_weights")}
     if isinstance(kept["policies"], dict):
         kept["policies"] = {
             name: {key: value for key, value in (policy or {}).items() if key not in ("about", "source")}
@@ -161,109 +194,3 @@ def _faults(document: CommentedMap) -> frozenset[tuple[Location, str]]:
     except TypeError:
         pass
     return frozenset()
-
-
-class Places:
-    """Where in the file (or on the command line) each value was written."""
-
-    def __init__(
-        self, path: Path, document: CommentedMap, overrides: Sequence[str], faults: frozenset[tuple[Location, str]]
-    ) -> None:
-        """`faults` are place and message of what is wrong with the file itself: no override is to blame for it."""
-        self._path, self._document, self._faults = path, document, faults
-        self._overrides = {override.partition("=")[0]: override for override in overrides}
-
-    def at(self, location: Location, whole: bool = False) -> str:
-        """Return `file:line: a.b`, for the innermost part of `location` that was written.
-
-        `whole` says that all of the section at `location` is at fault, overrides inside it first of all.
-        """
-        dotted = ".".join(str(part) for part in location)
-        for key, override in self._overrides.items():
-            if _covers(key, dotted) or (_covers(dotted, key) and (whole or not self._in_file(location))):
-                return f"--set {override}"
-        node: Any = self._document
-        line = 1
-        for part in location:
-            try:
-                if isinstance(node, CommentedMap):
-                    line = node.lc.key(part)[0] + 1
-                elif isinstance(node, CommentedSeq):
-                    line = node.lc.item(part)[0] + 1
-                node = node[part]
-            except (KeyError, IndexError, TypeError):
-                break
-        return f"{self._path}:{line}: {dotted}" if dotted else f"{self._path}:{line}"
-
-    def _in_file(self, location: Location) -> bool:
-        # A key that an override added has no line.
-        return bool(location) and location[0] in (self._document.lc.data or ())
-
-    def explain(self, error: ValidationError, prefix: Location = ()) -> str:
-        """Return one line per thing that is wrong, in the order of the file."""
-        lines = [self._line(details, prefix) for details in _innermost(error.errors())]
-        return "\n".join(dict.fromkeys(lines))
-
-    def _line(self, details: ErrorDetails, prefix: Location) -> str:
-        location = (*prefix, *self._written(details["loc"]))
-        theirs = details["type"] == "value_error" and (details["loc"], details["msg"]) not in self._faults
-        place = self.at(location, whole=theirs)
-        if details["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            return f"{place}: {unknown('key', str(location[-1]), _siblings(location[:-1]))}"
-        if details["type"] == "missing":
-            return f"{self.at(location[:-1])}: key {str(location[-1])!r} is missing"
-        message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        if not details["msg"].startswith("Input should be "):
-            return f"{place}: {message}"
-        return f"{place}: {json.dumps(details['input'], default=str)} should be {message}"
-
-    def _written(self, location: Location) -> Location:
-        """Drop the parts pydantic adds to say which alternative of a union it tried."""
-        node: Any = self._document
-        kept: list[int | str] = []
-        for index, part in enumerate(location):
-            if isinstance(node, dict) and (part in node or index == len(location) - 1):
-                kept.append(part)
-                node = node.get(part)
-            elif isinstance(node, list) and isinstance(part, int) and part < len(node):
-                kept.append(part)
-                node = node[part]
-        return tuple(kept)
-
-
-def _covers(outer: str, inner: str) -> bool:
-    return inner == outer or inner.startswith(outer + ".")
-
-
-def _innermost(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """Of the alternatives of a union that failed at one place, keep those that got furthest."""
-    return [d for d in details if not any(d is not e and _under(e["loc"], d["loc"]) for e in details)]
-
-
-def _under(inner: Location, outer: Location) -> bool:
-    return len(inner) > len(outer) and inner[: len(outer)] == outer
-
-
-def _siblings(location: Location) -> list[str]:
-    """Return the legal keys of the section at `location` of a spec."""
-    model: Any = Spec
-    for part in location:
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
-            break
-        model = _model_in(field.annotation)
-    return list(model.model_fields) if model else _dataclass_keys(location)
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """Return the first section inside an annotation such as `tuple[Literal["x"] | Section, ...]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)
-
-
-def _dataclass_keys(location: Location) -> list[str]:
-    from harness.freezing.policy import Codes, Phase, Policy
-
-    kind = Codes if "codes" in location else Phase if "phases" in location else Policy
-    return [field.name for field in dataclasses.fields(kind)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from harness.tricks import TRICKS
 from harness.versions import versions
 
 if TYPE_CHECKING:
-    from harness.plan import Cell, Plan
+    from harness.plan import Cell, Choice, Plan
 
 
 def summarise(plan: Plan) -> dict[str, Any]:
@@ -18,6 +19,8 @@ def summarise(plan: Plan) -> dict[str, Any]:
     digests: dict[Cell, dict[str, str]] = {}
     for replicate in plan.replicates:
         digests.setdefault(replicate.cell, {})[str(replicate.seed)] = replicate.training.digest
+    scenarios = plan.study.scenarios
+    first = scenarios[0].levels
     names = {kind: name for name, kind in TRICKS.items()}
     return {
         "name": spec.name,
@@ -28,12 +31,14 @@ def summarise(plan: Plan) -> dict[str, Any]:
             label: {"trick": names[type(trick)], **asdict(trick)}  # type: ignore[call-overload]
             for label, trick in plan.study.tricks.items()
         },
+        "axes": {axis: list(dict.fromkeys(s.levels[i][1] for s in scenarios)) for i, (axis, _) in enumerate(first)},
         "seeds": list(spec.seeds),
         "cells": [
             {
                 "cell": cell.name,
                 "policy": cell.policy,
                 "tricks": list(cell.tricks),
+                "levels": dict(cell.levels),
                 "digests": digests[cell],
             }
             for cell in plan.programs
@@ -44,20 +49,25 @@ def summarise(plan: Plan) -> dict[str, Any]:
                 "cell": j.cell.name,
                 "policy": j.cell.policy,
                 "tricks": list(j.cell.tricks),
+                "levels": dict(j.cell.levels),
                 "verdict": j.verdict,
                 "reason": j.reason,
             }
             for j in plan.judgements
         ],
+        "tuning": {cell: _choice(choice) for cell, choice in plan.choices.items()},
+        "candidates": len({candidate.training.digest for candidate in plan.candidates}),
+        "diagnostics": spec.diagnostics.model_dump(),
         "replicates": len(plan.replicates),
         "trainings": len(plan.trainings),
         "prerequisites": [
             {
-                "digest": t.digest,
-                "what": f"pretrain {t.model.name} on {describe_data(t.data)}",
-                "epochs": t.train.epochs,
+                "digest": p.training.digest,
+                "role": p.role,
+                "what": f"{p.role}: {p.training.model.name} on {describe_data(p.training.data)}",
+                "epochs": p.training.train.epochs,
             }
-            for t in plan.prerequisites
+            for p in plan.prerequisites
         ],
         "settings": {
             "model": spec.model.name,
@@ -65,15 +75,21 @@ def summarise(plan: Plan) -> dict[str, Any]:
             "data": describe_data(spec.data),
             "train images drawn by seed": spec.data.train_per_class is not None,
             "classes": plan.replicates[0].training.classes,
-            "train images per seed": plan.data.train_size,
+            "train images per seed": plan.replicates[0].data.train_size,
             **spec.train.model_dump(mode="json"),
         },
     }
 
 
+def _choice(choice: Choice) -> dict[str, Any]:
+    tried = [[lr, None if math.isnan(top1) else top1] for lr, top1 in choice.val_top1]
+    return {"lr": choice.lr, "at_edge": choice.at_edge, "val_top1": tried}
+
+
 def describe_data(data: Any) -> str:
     """Return the data section in a few words."""
-    parts = [data.name if data.name == "digits" or not data.root else f"image folder {data.root.rsplit('/', 1)[-1]}"]
+    folder = data.name == "image_folder" and data.root
+    parts = [f"image folder {data.root.rsplit('/', 1)[-1]}" if folder else data.name]
     if data.classes:
         shown = data.classes if len(data.classes) <= 6 else (*data.classes[:5], "…")
         parts.append(f"classes {', '.join(shown)}")

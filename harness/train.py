@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from harness import data
 from harness.data.batches import Batches
 from harness.data.normalise import Normalise
+from harness.diagnose import diagnose
 from harness.evaluate import predict, top1
 from harness.freezing import check
 from harness.learner import Learner, initial_model
 from harness.models import weights
-from harness.records import Epoch, Finished
+from harness.records import Diagnosed, Epoch, Finished
 from harness.schedule import lr_factors, phase_steps
 from harness.training import Training
 
@@ -27,7 +28,7 @@ class Diverged(ArithmeticError):
     """The loss is no longer a finite number."""
 
 
-def train(training: Training, cache: Path, device: torch.device) -> Iterator[Epoch | Finished]:
+def train(training: Training, cache: Path, device: torch.device) -> Iterator[Epoch | Diagnosed | Finished]:
     """Train, yield a record for each epoch, then evaluate the last weights on test, once.
 
     Raises Diverged, FreezeViolation, or whatever the data or the network raise.
@@ -66,17 +67,21 @@ def train(training: Training, cache: Path, device: torch.device) -> Iterator[Epo
     state = {name: tensor.detach().cpu() for name, tensor in learner.evaluated.state_dict().items()}
     if training.save_to:
         weights.save(state, Path(training.save_to))
-    yield Finished(
+    finished = Finished(
         digest=training.digest,
         timestamp=now(),
         test_top1=top1(predictions, splits.test.labels),
         trainable_params=trainable_params(module, training),
         wall_s=time.perf_counter() - began,
         weights_sha256=state_sha256(state),
+        changed=weights.changed(state, training.origin),
         test_predictions=predictions.cpu().numpy(),
         test_labels=splits.test.labels.cpu().numpy(),
         duplicates_dropped=splits.duplicates_dropped,
     )
+    if training.diagnose:
+        yield Diagnosed(training.digest, now(), diagnose(training, learner.evaluated, splits, normalise))
+    yield finished
 
 
 def require_finite(loss: float, epoch: int) -> None:

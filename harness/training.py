@@ -28,6 +28,14 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A trained network to imitate."""
+
+    model: Model
+    origin: Origin
+
+
+@dataclass(frozen=True)
 class Training:
     """One training of one network: picklable, comparable, hashable by content."""
 
@@ -44,6 +52,10 @@ class Training:
     recipe: Recipe
     phases: tuple[ResolvedPhase, ...]
     seed: int
+    teacher: Teacher | None = None
+    """What the loss terms of the recipe imitate."""
+    diagnose: bool = False
+    """Whether batch norm is inspected once the training is over."""
     codes: Codes | None = None
     """What a solver fits in place of the phases, its stage by name."""
     data_root: str | None = _place(default=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 NOTHING = "–"
 """What stands where there is no number."""
@@ -10,7 +11,7 @@ NOTHING = "–"
 
 def trick_set(cell: str) -> str:
     """Return the trick set in a cell's name, such as `baseline`, `cosine` or `all 5 together`."""
-    return cell.partition(" | ")[2]
+    return cell.split(" | ")[1]
 
 
 def points(fraction: float) -> str:
@@ -51,3 +52,9 @@ def duration(seconds: float) -> str:
         return f"{max(1, round(seconds))} s"
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Return the first of `names`, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

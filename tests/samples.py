@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
+from harness.data import Images
 from harness.results import runs_frame
 
 VERSIONS = {"harness.numerics": "1", "harness.torch": "2.0"}
@@ -26,6 +28,11 @@ def image_folder(
             pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / folder / f"{number:03d}{suffix}")
     return root
+
+
+def pixels_of(images: Images) -> torch.Tensor:
+    """Return the images [N, 3, H, W] of a set in its own order, in memory or not."""
+    return torch.cat([batch for batch, _ in images.batches(torch.arange(len(images)), 16)])
 
 
 def fake_run(

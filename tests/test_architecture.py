@@ -61,7 +61,7 @@ def test_every_trick_says_its_source_in_one_line() -> None:
     for name, trick in TRICKS.items():
         first = (trick.__doc__ or "").splitlines()[0]
         assert first.endswith("."), name
-        assert "§" in trick.source, name
+        assert re.search(r"§\d|Algorithm \d", trick.source), name
 
 
 def test_no_file_outgrows_a_few_screens() -> None:

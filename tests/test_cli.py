@@ -96,7 +96,11 @@ def _check_child(workspace: Workspace, children: Sequence, parent) -> None:
     client = Store(workspace).client
     for key in ("train_loss", "val_top1"):
         assert [point.step for point in client.get_metric_history(child.info.run_id, key)] == [1, 2]
-    assert {f.path for f in client.list_artifacts(child.info.run_id)} == {"curves.csv", "test_predictions.npz"}
+    assert {f.path for f in client.list_artifacts(child.info.run_id)} == {
+        "changed.txt",
+        "curves.csv",
+        "test_predictions.npz",
+    }
     assert child.inputs.dataset_inputs[0].dataset.name.startswith("digits")
     assert client.get_run(parent.info.run_id).data.tags["mlflow.note.content"].startswith("# tiny")
 
@@ -427,3 +431,22 @@ def test_ctrl_c_ends_cleanly_and_the_next_run_goes_on(stored: Workspace, write_s
     statuses = {run.info.status for run in runs_of(stored)}
     assert "RUNNING" not in statuses
     assert "KILLED" in statuses
+
+
+def test_diagnosed_batch_norm_is_kept_with_each_run_and_reported(stored: Workspace, write_spec: WriteSpec) -> None:
+    spec = write_spec(
+        ("[full, head]", "[head]"),
+        ("tricks: {warmup: {epochs: 1}, mixup: }\n", "diagnostics: {batch_norm: true}\n"),
+        ("seeds: 2", "seeds: 1"),
+    )
+    assert cli.main(["run", str(spec), "--inline"]) == cli.DONE
+    (run,) = by_kind(runs_of(stored), "replicate")
+    asked = {name for name in run.data.metrics if name.startswith("test_top1_")}
+    assert asked == {f"test_top1_{name}" for name in ("batch_1", "batch_8", "batch_64", "source_backbone")}
+    assert run.data.metrics["test_top1_source_backbone"] == run.data.metrics["test_top1"], "the head alone learned"
+    kept = table(stored, "batch_norm")
+    for name in asked:
+        assert kept.set_index("figure")["value"][name] == run.data.metrics[name]
+    assert (kept["figure"] == "shift_end").sum() == 9
+    (pretraining,) = by_kind(runs_of(stored), "prerequisite")
+    assert not any(name.startswith("test_top1_") for name in pretraining.data.metrics)

@@ -9,6 +9,8 @@ from harness import specfile
 from harness.estimate import estimate
 from harness.models.build import build_model
 from harness.plan import make_plan
+from harness.spec import Model
+from tests.watching import two_steps
 
 CPU = torch.device("cpu")
 
@@ -37,7 +39,7 @@ def layers_of(training):
         places = output.shape[2] * output.shape[3] if isinstance(module, nn.Conv2d) else 1
         counts[module] = 2 * module.weight.numel() * places
 
-    module = build_model(training.model.name, training.classes, seed=0).eval()
+    module = build_model(training.model, training.classes, seed=0).eval()
     for child in module.modules():
         if isinstance(child, nn.Conv2d | nn.Linear):
             child.register_forward_hook(count)
@@ -90,6 +92,7 @@ def test_estimate_of_a_real_plan_is_positive(plan):
     assert found.trainings_s > 0
     assert found.prerequisites_s > 0
     assert found.probe_s > 0
+    assert found.tuning_s == 0
     assert found.total_s == found.trainings_s + found.prerequisites_s + found.probe_s
 
 
@@ -109,14 +112,15 @@ def test_training_is_its_steps_and_its_evaluations(planned):
     training = training_of(plan, "full")
     factor = (25 + len(training.phases[0].trainable)) / 30
     steps = 2 * 3 * 8 * factor * estimating._OVERHEAD
-    assert estimate(plan, 1, CPU).trainings_s == pytest.approx(steps + 2 * plan.data.val_size + plan.data.test_size)
+    found = plan.replicates[0].data
+    assert estimate(plan, 1, CPU).trainings_s == pytest.approx(steps + 2 * found.val_size + found.test_size)
 
 
 @pytest.mark.usefixtures("steady")
 def test_seconds_scale_with_the_epochs(planned):
     """All but the one look at the test images, at the end of each of the twelve trainings."""
     two, four = planned(), planned("train.epochs=4")
-    tested = 12 * two.data.test_size
+    tested = 12 * two.replicates[0].data.test_size
     shorter, longer = (estimate(plan, 1, CPU) for plan in (two, four))
     assert longer.trainings_s - tested == pytest.approx(2 * (shorter.trainings_s - tested))
     assert longer.prerequisites_s == shorter.prerequisites_s
@@ -156,7 +160,7 @@ def test_probe_scales_with_its_rounds_and_steps(planned):
 def test_source_task_counts_where_the_plan_pretrains(planned):
     assert estimate(planned("weights=null"), 1, CPU).prerequisites_s == 0
     more = planned("weights.pretrain.train.epochs=3")
-    source = more.source
+    source = more.prerequisites[0].data
     once, thrice = (estimate(plan, 1, CPU).prerequisites_s for plan in (planned(), more))
     assert thrice - source.test_size == pytest.approx(3 * (once - source.test_size))
 
@@ -168,3 +172,14 @@ def test_source_images_of_another_size_are_timed_at_that_size(planned, monkeypat
     ratio = estimate(large, 1, CPU).prerequisites_s / estimate(small, 1, CPU).prerequisites_s
     assert ratio == pytest.approx(4)
     assert estimate(large, 1, CPU).trainings_s == estimate(small, 1, CPU).trainings_s
+
+
+def test_edited_networks_are_timed_and_counted_apart(monkeypatch):
+    edited = two_steps(model=Model(name="mini_resnet14", variant="a"))
+    plain = two_steps(model=Model(name="mini_resnet14"))
+    assert plain.phases == edited.phases
+    monkeypatch.setattr(estimating, "_seconds_per_image", lambda t, _device: {"a": 2.0, "b": 1.0}[t.model.variant])
+    monkeypatch.setattr(estimating, "_forward_flops", lambda _training: 1.0)
+    monkeypatch.setattr(estimating, "_flops_per_image", lambda t: {"a": 3.0, "b": 1.0}[t.model.variant])
+    clock = estimating._Clock(CPU)
+    assert clock.step_s(edited) == pytest.approx(6 * clock.step_s(plain))

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from harness.data import ImageSet
 from harness.data.normalise import Normalise
-from harness.evaluate import BATCH, predict, top1
+from harness.evaluate import BATCH, mean_per_class, predict, top1
 from tests.watching import CPU, TWO_CLASSES, changed, copy_of
 
 
@@ -47,6 +47,29 @@ def test_top1_is_exact_for_many_images():
     predictions = labels.clone()
     predictions[:1_000_000] = 1
     assert top1(predictions, labels) == 2_000_001 / 3_000_001
+
+
+@pytest.mark.parametrize(
+    ("predictions", "labels", "expected"),
+    [
+        ([0, 0, 0, 0, 1], [0, 0, 0, 0, 1], 1.0),
+        ([0, 0, 0, 0, 0], [0, 0, 0, 0, 1], 0.5),  # top-1 is 0.8: the large class hides the small one
+        ([0, 1, 1, 2], [0, 1, 2, 2], (1 + 1 + 0.5) / 3),
+        ([3, 3], [0, 0], 0.0),
+        ([0, 2], [0, 0], 0.5),  # classes 1 to 3 have no images
+    ],
+)
+def test_mean_per_class_weighs_every_class_alike(predictions, labels, expected):
+    assert mean_per_class(torch.tensor(predictions), torch.tensor(labels), 4) == pytest.approx(expected, rel=1e-15)
+
+
+def test_mean_per_class_is_balanced_accuracy():
+    from sklearn.metrics import balanced_accuracy_score
+
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.cat([torch.arange(5), torch.randint(0, 2, (500,), generator=rng)])
+    predictions = torch.where(torch.rand(505, generator=rng) < 0.6, labels, (labels + 1) % 5)
+    assert mean_per_class(predictions, labels, 5) == pytest.approx(balanced_accuracy_score(labels, predictions))
 
 
 def test_predictions_are_classes_in_the_order_of_the_images():

@@ -1,12 +1,21 @@
+import io
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
+from harness.freezing.policies import POLICIES
 from harness.freezing.resolve import Group
 from harness.learner import Learner, initial_model
-from tests.watching import CPU, PLAIN_SGD, copy_of, two_steps
+from harness.recipe import Recipe
+from harness.spec import OptimizerSpec
+from harness.training import Training
+from harness.tricks.ema import WarmAverage
+from harness.tricks.mixed_precision import HalfPrecision
+from tests.watching import CPU, PLAIN_SGD, State, changed, copy_of, two_steps
 
 IMAGES, TARGETS = torch.rand(4, 3, 8, 8), torch.eye(2)[[0, 1, 0, 1]]
 
@@ -29,8 +38,24 @@ def test_a_step_is_sgd_at_the_rate_of_each_group():
     after = learner.module.state_dict()
     torch.testing.assert_close(after["fc.weight"], before["fc.weight"] - 0.5 * error.T @ codes)
     torch.testing.assert_close(after["fc.bias"], before["fc.bias"] - 0.05 * error.sum(0))
-    assert all(parameter.grad is None for parameter in learner.module.parameters())
     assert not loss.requires_grad
+    # What is frozen has no gradient that could move it; what learns keeps its last one, for the check of the phase.
+    gradients = {name: parameter.grad for name, parameter in learner.module.named_parameters()}
+    assert {name for name, gradient in gradients.items() if gradient is not None} == {"fc.weight", "fc.bias"}
+    torch.testing.assert_close(gradients["fc.bias"], error.sum(0))
+
+
+def test_each_step_has_a_gradient_of_its_own():
+    training = two_steps(optimizer=PLAIN_SGD)
+    learner = Learner(initial_model(training, CPU), training)
+    weight = learner.module.get_parameter("fc.bias")
+    for _ in range(3):
+        before = weight.detach().clone()
+        learner.step(IMAGES, TARGETS, lr=0.5)
+        assert weight.grad is not None
+        torch.testing.assert_close(weight.detach(), before - 0.5 * (weight.grad + 1e-4 * before))
+    learner.enter(learner.phase)
+    assert all(parameter.grad is None for parameter in learner.module.parameters())
 
 
 def test_a_group_remembers_the_highest_rate_of_its_phase():
@@ -44,3 +69,110 @@ def test_a_group_remembers_the_highest_rate_of_its_phase():
     assert peaks == pytest.approx([0.0, 0.01, 0.05, 0.05])
     learner.enter(phase)
     assert [group["peak_lr"] for group in learner.optimizer.param_groups] == [0.0]
+
+
+class Float16:
+    """What mixed precision is on CUDA, on a CPU."""
+
+    def dtype(self, device_type: str) -> torch.dtype:  # noqa: ARG002
+        return torch.float16
+
+
+def dropping(training: Training) -> Learner:
+    """Begin a training whose images go through dropout, so that each step draws."""
+    learner = Learner(initial_model(training, CPU), training)
+    learner.module.register_forward_pre_hook(lambda _, inputs: (F.dropout(inputs[0], 0.2),))
+    return learner
+
+
+def everything(learner: Learner) -> State:
+    """Return the tensors of network, average, optimizer and loss scale under a name each."""
+    state = learner.state()
+    found = {f"module.{name}": tensor for name, tensor in state["module"].items()}
+    found |= {f"evaluated.{name}": tensor for name, tensor in learner.evaluated.state_dict().items()}
+    for index, kept in state["optimizer"]["state"].items():
+        found |= {f"{index}.{key}": value for key, value in kept.items() if isinstance(value, Tensor)}
+    return copy_of(found | {name: torch.tensor(value) for name, value in state["scaler"].items()})
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+@pytest.mark.parametrize("precision", [None, HalfPrecision(), Float16()], ids=["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("average", [None, WarmAverage(0.9998)], ids=["last", "average"])
+def test_a_restored_learner_goes_on_bit_for_bit(optimizer, precision, average):
+    training = two_steps(optimizer=OptimizerSpec(name=optimizer))
+    training = replace(training, recipe=Recipe(precision=precision, average=average))
+
+    def go_on(learner: Learner) -> State:
+        for lr in (0.04, 0.03):
+            learner.step(IMAGES, TARGETS, lr)
+        return everything(learner)
+
+    learner, file = dropping(training), io.BytesIO()
+    for lr in (0.01, 0.05, 0.05):
+        learner.step(IMAGES, TARGETS, lr)
+    torch.save(learner.state(), file)
+    before, after = everything(learner), go_on(learner)
+    assert changed(before, after) >= {"module.conv1.weight", "evaluated.bn1.running_mean"}
+
+    file.seek(0)
+    restored = dropping(training)
+    restored.restore(torch.load(file, weights_only=True))
+    assert not changed(before, everything(restored))
+    assert not changed(after, go_on(restored))
+    assert {group["peak_lr"] for group in restored.optimizer.param_groups} == {0.05}
+
+
+def test_a_learner_restored_into_a_later_phase_goes_on_bit_for_bit():
+    head, full = two_steps(policy="head").phases[0], two_steps().phases[0]
+    training = replace(two_steps(), phases=(head, replace(full, start=0.5)), recipe=Recipe(average=WarmAverage(0.9998)))
+    learner = dropping(training)
+    learner.step(IMAGES, TARGETS, 0.05)
+    learner.enter(training.phases[1])
+    learner.step(IMAGES, TARGETS, 0.05)
+    state = deepcopy(learner.state())
+    learner.step(IMAGES, TARGETS, 0.05)
+
+    restored = dropping(training)
+    restored.enter(training.phases[1])
+    restored.restore(state)
+    restored.step(IMAGES, TARGETS, 0.05)
+    assert not changed(everything(learner), everything(restored))
+
+
+def test_a_step_whose_gradients_overflow_is_skipped_and_its_scale_halved():
+    """A loss 10,000 times as large does not fit float16 at a scale of 65,536."""
+    training = replace(two_steps(optimizer=OptimizerSpec(name="AdamW")), recipe=Recipe(precision=Float16()))
+    learner = Learner(initial_model(training, CPU), training)
+    parameters = {name for name, _ in learner.module.named_parameters()}
+    learner.step(IMAGES, TARGETS, 0.01)
+    before = everything(learner)
+    loss = learner.step(IMAGES, 1e4 * TARGETS, 0.01)
+    skipped = everything(learner)
+    assert loss.isfinite()
+    moved = {name for name in changed(before, skipped) if name.startswith("module.")}
+    assert all("running" in name or "num_batches" in name for name in moved)
+    assert not any(name.endswith((".step", ".exp_avg")) for name in changed(before, skipped))
+    assert [before["scale"].item(), skipped["scale"].item()] == [65536.0, 32768.0]
+    learner.step(IMAGES, TARGETS, 0.01)
+    assert {f"module.{name}" for name in parameters} <= changed(skipped, everything(learner))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_under_every_policy_a_scaled_step_has_gradients_to_search(policy):
+    """Or torch would say "No inf checks were recorded for this optimizer" (lightning#4522)."""
+    training = replace(two_steps(policy=policy), recipe=Recipe(precision=Float16()))
+    learner = Learner(initial_model(training, CPU), training)
+    before = copy_of(learner.module.state_dict())
+    learner.step(IMAGES, TARGETS, 0.05)
+    assert changed(before, learner.module.state_dict()) == training.phases[0].moving
+
+
+def test_no_step_in_float32_or_bfloat16_waits_for_the_device(monkeypatch):
+    """Neither reads a number back: that is what would wait for a GPU."""
+    for precision in (None, HalfPrecision()):
+        training = replace(two_steps(), recipe=Recipe(precision=precision, average=WarmAverage(0.9998)))
+        learner = Learner(initial_model(training, CPU), training)
+        with monkeypatch.context() as patch:
+            for name in ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__"):
+                patch.setattr(Tensor, name, lambda *_, name=name: pytest.fail(f"{name} waits for the device"))
+            learner.step(IMAGES, TARGETS, 0.05)

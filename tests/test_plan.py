@@ -104,8 +104,9 @@ def test_seeds_and_cells_are_distinct_trainings(plan):
 
 
 def test_steps_of_an_epoch_leave_out_the_batch_that_is_not_full(planned):
-    plan = planned("train.batch_size=7")  # of 3 × 8 images
-    assert (plan.data.train_size, plan.steps_per_epoch) == (24, 3)
+    plan = planned("train.batch_size=7", "tricks.warmup.epochs=2")  # of 3 × 8 images, for two epochs
+    assert {r.data.train_size for r in plan.replicates} == {24}
+    assert "a warmup of 6 steps leaves nothing of a schedule of 6" in judged(plan, "invalid")["full | warmup"]
 
 
 def test_policies_reach_the_parameters_they_name(plan):
@@ -126,13 +127,16 @@ def test_tricks_reach_the_recipe(plan):
 
 
 def test_pretraining_is_the_one_prerequisite(plan, workspace):
-    (source,) = plan.prerequisites
+    (prerequisite,) = plan.prerequisites
+    source = prerequisite.training
+    assert prerequisite.role == "pretraining"
     assert source.data.classes == ("0", "1", "2")
     assert source.origin is None
     assert Path(source.save_to).parent == workspace.checkpoints
     assert Path(source.save_to).name.startswith(source.digest)
     assert {r.training.origin for r in plan.replicates} == {Origin(source.digest, source.save_to)}
-    assert plan.source_steps_per_epoch == 3
+    assert prerequisite.data.train_size == 24
+    assert prerequisite.images == 1 * 3 * 8
 
 
 def test_source_that_shares_classes_with_the_target_is_refused(refused):
@@ -145,7 +149,6 @@ def test_source_that_shares_classes_with_the_target_is_refused(refused):
 def test_random_weights_need_nothing_before(planned):
     plan = planned("weights=null")
     assert plan.prerequisites == ()
-    assert plan.source_steps_per_epoch == 0
     assert {r.training.origin for r in plan.replicates} == {None}
 
 
@@ -297,7 +300,7 @@ def test_digest_ignores_the_names_of_policies_and_tricks(plan, planned):
 
 def test_digest_ignores_where_the_workspace_lies(plan, planned, tmp_path_factory):
     elsewhere = planned(place=Workspace(tmp_path_factory.mktemp("elsewhere")))
-    assert elsewhere.prerequisites[0].save_to != plan.prerequisites[0].save_to
+    assert elsewhere.prerequisites[0].training.save_to != plan.prerequisites[0].training.save_to
     assert list(elsewhere.trainings) == list(plan.trainings)
 
 
@@ -483,7 +486,8 @@ def test_batch_larger_than_the_data_names_both_sizes(write_spec, workspace, old,
 
 
 def test_batch_of_all_images_is_one_step(planned):
-    assert planned("train.batch_size=24", "tricks={}").steps_per_epoch == 1
+    plan = planned("train.batch_size=24", "tricks.warmup.epochs=2")
+    assert "a warmup of 2 steps leaves nothing of a schedule of 2" in judged(plan, "invalid")["full | warmup"]
 
 
 def test_class_with_too_few_images_is_named(refused, photos):
@@ -519,7 +523,7 @@ def test_planning_writes_nothing(planned, workspace, photos):
 def test_planning_decodes_nothing(planned, photos):
     for file in photos.rglob("*.png"):
         file.write_bytes(b"no image")
-    assert planned(PHOTOS).data.train_size == 14 - 4 - 2 + 13 - 4 - 2
+    assert planned(PHOTOS).replicates[0].data.train_size == 14 - 4 - 2 + 13 - 4 - 2
 
 
 def test_image_folder_is_not_listed_anew_for_every_cell(planned, photos, monkeypatch):

@@ -125,6 +125,47 @@ def test_a_grid_of_which_nothing_finished_still_reports(tmp_path: Path) -> None:
     assert (tmp_path / "heatmap.png").stat().st_size > 0
 
 
+FIGURES = ["test_top1_batch_1", "test_top1_batch_8", "test_top1_batch_64", "test_top1_source_backbone"]
+
+
+def diagnosed(*layers: str) -> pd.DataFrame:
+    """Figures of the two cells without tricks at one seed; those by a batch of one are missing, or all by batches."""
+    reason = "" if layers else "the network has no batch norm"
+    rows = []
+    for policy in ("full", "head"):
+        top1 = [(name, "", 0.5, "") if layers else (name, "", float("nan"), reason) for name in FIGURES[1:3]]
+        shifts = [(name, layer, 0.1, "") for name in ("shift_start", "shift_end") for layer in layers]
+        figures = [(FIGURES[0], "", float("nan"), reason or "bn1 sees one <value>"), *top1, (FIGURES[3], "", 0.4, "")]
+        rows += [(policy, f"{policy} | baseline", 0, *figure) for figure in (*figures, *shifts)]
+    return pd.DataFrame(rows, columns=["policy", "cell", "seed", "figure", "layer", "value", "reason"])
+
+
+def test_what_was_found_of_batch_norm_has_a_section(tmp_path: Path) -> None:
+    write_report(grid(batch_norm=diagnosed("bn1", "bn2")), tmp_path, {}, "")
+    page, text = ((tmp_path / f"report.{form}").read_text() for form in ("html", "md"))
+    assert "bn1 sees one <value>." in text
+    assert "bn1 sees one &lt;value&gt;." in page
+    assert "| full | baseline | 90.5 ± 0.7 | – | 50.0 | 50.0 | 40.0 |" in text
+    assert "](batch_norm.png)" in text
+    assert len(re.findall(r'<img src="data:image/svg\+xml;base64,', page)) == 4
+    assert len(pd.read_csv(tmp_path / "batch_norm.csv")) == 16
+    assert {"batch_norm.png", "batch_norm.svg"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_network_without_batch_norm_has_a_table_and_no_figure(tmp_path: Path) -> None:
+    write_report(grid(batch_norm=diagnosed()), tmp_path, {}, "")
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / name).read_text()
+        assert "No figure by a batch of 8: the network has no batch norm." in text
+        assert "batch_norm.png" not in text
+    assert not (tmp_path / "batch_norm.png").exists()
+
+
+def test_without_a_diagnosis_there_is_no_section(tmp_path: Path) -> None:
+    write_report(grid(), tmp_path, {}, "")
+    assert not any("atch norm" in (tmp_path / name).read_text() for name in ("report.md", "report.html"))
+
+
 def test_writable_check_leaves_nothing(tmp_path: Path) -> None:
     check_writable(tmp_path / "results" / "study")
     assert not list(tmp_path.iterdir())

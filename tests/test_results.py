@@ -208,6 +208,27 @@ def test_curves_of_failed_runs_are_left_out():
     assert read(FakeStore(PARENT, [failed], artifacts)).curves.empty
 
 
+def test_diagnosis_is_read_where_the_plan_asks_for_it():
+    """Of a figure that could not be taken the reason is kept; a shared run's lies with the run that trained."""
+    plan = json.loads(PLAN["parent", "plan.json"]) | {"diagnostics": {"batch_norm": True}}
+    own = fake_run("full | baseline", 0, run_id="own", test_top1=0.5)
+    shared = fake_run("full | mixup", 0, run_id="shared", tags={"trained_by": "own"}, test_top1=0.5)
+    table = b"figure,layer,value,reason\ntest_top1_batch_1,,,one value\nshift_end,bn1,0.30000000000000004,\n"
+    kept = PLAN | {("own", "batch_norm.csv"): table}
+    unasked = read(FakeStore(PARENT, [shared, own], kept)).batch_norm
+    found = read(
+        FakeStore(PARENT, [shared, own], kept | {("parent", "plan.json"): json.dumps(plan).encode()})
+    ).batch_norm
+    assert unasked.empty
+    assert list(found.columns) == list(unasked.columns)
+    assert found["cell"].tolist() == ["full | baseline"] * 2 + ["full | mixup"] * 2
+    refused, shift = found.to_dict("records")[:2]
+    assert (refused["figure"], refused["layer"], refused["reason"]) == ("test_top1_batch_1", "", "one value")
+    assert math.isnan(refused["value"])
+    assert (shift["policy"], shift["seed"], shift["layer"], shift["reason"]) == ("full", 0, "bn1", "")
+    assert shift["value"] == 0.30000000000000004  # bit for bit
+
+
 def test_throughput_is_the_table_of_the_probe():
     """A cell that could not be probed has a row without numbers."""
     columns = b"cell,program,host,device,round,images_per_s,peak_memory_bytes\n"

@@ -5,16 +5,17 @@ import pytest
 
 from harness import show
 from harness.estimate import Estimate
-from harness.grid import Outcome, Update
+from harness.grid import Outcome
 from harness.plan import Plan
+from harness.progress import Update
 from harness.session import Reported
 from harness.workspace import Workspace
 
 
 def test_plan_says_what_runs_and_for_how_long(plan: Plan) -> None:
-    text = show.plan_text(plan, Estimate(trainings_s=7200, prerequisites_s=5, probe_s=100))
+    text = show.plan_text(plan, Estimate(trainings_s=7200, tuning_s=0, prerequisites_s=5, probe_s=100))
     assert "6 cells × 2 seeds (0, 1) = 12 replicates, 12 trainings" in text
-    assert "24 training images a seed, 3 steps an epoch" in text
+    assert "24 training images a seed" in text
     assert "Policies   full, head" in text
     assert "Nothing is skipped" in text
     assert "About 2.0 h on this machine (pretraining 5 s, speed probe 2 min, trainings 2.0 h)" in text

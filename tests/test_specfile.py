@@ -179,7 +179,7 @@ def test_override_that_cannot_be_read_or_placed(write_spec, override, parts):
         ("tricks=[warmpu]", ["'warmpu'", "mean 'warmup'"]),
         ("tricks.warmup.epochs=0", ["0", "greater than 0"]),
         ("tricks.warmup.epoch=1", ["'epoch'", "epochs"]),
-        ("data.name=imagenet", ['"imagenet"', "'digits'", "'image_folder'"]),
+        ("data.name=image_net", ['"image_net"', "'digits'", "'image_folder'"]),
     ],
 )
 def test_bad_value_of_an_override_is_placed_on_the_command_line(write_spec, override, parts):
@@ -395,3 +395,12 @@ def test_override_into_an_empty_spec_is_an_error_of_the_user(tmp_path):
     path = tmp_path / "empty.yaml"
     path.write_text("{}\n")
     assert "--set name.b=x" in refusal(path, "name.b=x")
+
+
+def test_a_value_inside_a_list_is_placed_there(write_spec):
+    for tricks, said in (
+        ("{random_erasing: {scale: [0.1]}}", r"tricks\.random_erasing\.scale: value 2 is missing"),
+        ("{random_erasing: {value: [0, 0, 256]}}", r"tricks\.random_erasing\.value\.2: 256 should be less than"),
+    ):
+        with pytest.raises(HarnessError, match=rf"tiny\.yaml:10: {said}"):
+            specfile.read(write_spec(("tricks: {warmup: {epochs: 1}, mixup: }", f"tricks: {tricks}")))

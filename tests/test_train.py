@@ -22,6 +22,7 @@ from harness.seeds import derive
 from harness.spec import Augment
 from harness.tricks import TRICKS, Trick
 from harness.tricks.warmup import WarmupTrick
+from tests.samples import pixels_of
 from tests.watching import CPU, changed, copy_of, run, two_steps, watch
 
 ALL: dict[str, Trick] = {name: kind() for name, kind in TRICKS.items()} | {"warmup": WarmupTrick(epochs=1)}
@@ -32,8 +33,8 @@ AUGMENT = Augment(flip=True, crop_padding=1)
 @pytest.fixture
 def ready(plan: Plan, workspace) -> Plan:
     """The tiny plan with its pretrained weights made."""
-    for training in plan.prerequisites:
-        run(training, workspace.cache)
+    for prerequisite in plan.prerequisites:
+        run(prerequisite.training, workspace.cache)
     return plan
 
 
@@ -125,7 +126,7 @@ def test_cells_of_a_seed_start_alike_and_see_the_same_images(ready, workspace, m
 
 def test_the_head_comes_from_the_seed_and_the_backbone_from_the_weights(ready):
     (prerequisite,) = ready.prerequisites
-    source = weights.read(Path(str(prerequisite.save_to)))
+    source = weights.read(Path(str(prerequisite.training.save_to)))
     by_seed = {
         replicate.seed: copy_of(initial_model(replicate.training, CPU).state_dict()) for replicate in ready.replicates
     }
@@ -186,8 +187,8 @@ def test_validation_is_looked_at_each_epoch_and_test_once_at_the_end(tmp_path, m
     looked = []
 
     def spy(module, images, normalise):
-        looked.append("test" if torch.equal(images.images, splits.test.images) else "val")
-        assert looked[-1] == "test" or torch.equal(images.images, splits.val.images)
+        looked.append("test" if torch.equal(pixels_of(images), pixels_of(splits.test)) else "val")
+        assert looked[-1] == "test" or torch.equal(pixels_of(images), pixels_of(splits.val))
         return predict(module, images, normalise)
 
     monkeypatch.setattr("harness.train.predict", spy)

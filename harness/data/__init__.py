@@ -1,4 +1,4 @@
-"""Images as they live on the device: uint8, decoded once, split without overlap."""
+"""Images as uint8, split without overlap: decoded once onto the device, or streamed where they are too many."""
 
 from __future__ import annotations
 
@@ -8,33 +8,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from harness.data import digits, folder
+from harness.data import decoding, digits
+from harness.data.decoding import Undecoded, catalogue_of
+from harness.data.images import Images, ImageSet, StreamedImages
+from harness.data.published import PUBLISHED, Accuracy
 from harness.data.split import Pool, partition, sizes
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.spec import Data
 
-
-@dataclass(frozen=True)
-class ImageSet:
-    """Images [N, 3, H, W] as uint8 and labels [N] as int64, on one device."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
+__all__ = ["ImageSet", "Images", "Splits", "StreamedImages", "Survey", "accuracy_of", "decode", "load", "survey"]
 
 
 @dataclass(frozen=True)
 class Splits:
     """The three parts of a data set; no image is in two of them."""
 
-    train: ImageSet
-    val: ImageSet
-    test: ImageSet
+    train: Images
+    val: Images
+    test: Images
     duplicates_dropped: int
 
 
@@ -45,30 +39,41 @@ class Survey:
     classes: tuple[str, ...]
     """In the order of the labels."""
     train_size: int
-    """Training images that a seed gets (of an image folder, before copies are dropped)."""
+    """Training images that a seed gets (but of digits, before copies are dropped)."""
     val_size: int
     test_size: int
     content: str
-    """What stands for the files of the data set in a digest."""
+    """What stands for the images of the data set in a digest."""
 
 
-def survey(data: Data) -> Survey:
-    """Look through a data set without decoding it; raises HarnessError where a class has too few images."""
+def survey(data: Data, cache: Path | None = None) -> Survey:
+    """Look through a data set without decoding it; `cache` remembers the digests of its files.
+
+    Raises HarnessError where it is not there or a class has too few images.
+    """
     if data.name == "digits":
         counts, content = digits.counts(data), "digits"
     else:
-        counts, content = folder.survey(data)
+        catalogue = catalogue_of(data)
+        counts = catalogue.counts()
+        if len(counts) < 2:
+            raise HarnessError(
+                f"{data.root} holds one class, {catalogue.classes[0]!r}; a classifier needs two or more folders"
+            )
+        content = catalogue.content(cache)
     found = [sizes(given, data, name) for name, given in counts.items()]
     train, val, test = (sum(getattr(size, split) for size in found) for split in ("train", "val", "test"))
     return Survey(tuple(counts), train, val, test, content)
 
 
+def accuracy_of(data: Data) -> Accuracy:
+    """Return which accuracy is the custom for a data set: top-1, or the mean over the classes."""
+    return PUBLISHED[data.name].accuracy if data.name in PUBLISHED else "top1"
+
+
 def decode(data: Data, content: str, cache: Path) -> Pool:
-    """Return the whole decoded pool of the data set, as the spec shifts it; `cache` keeps what is slow to decode."""
-    pool = digits.read(data) if data.name == "digits" else folder.read(data, content, cache)
-    for shift in data.shift:
-        pool = pool.mapped(SHIFTS[shift])
-    return pool
+    """Return the whole pool of the data set, as the spec shifts it; `cache` keeps what is slow to decode."""
+    return digits.read(data) if data.name == "digits" else decoding.read(data, content, cache)
 
 
 def load(data: Data, content: str, seed: int, cache: Path, device: torch.device) -> Splits:
@@ -76,18 +81,11 @@ def load(data: Data, content: str, seed: int, cache: Path, device: torch.device)
     pool = decode(data, content, cache)
     parts = partition(pool, data, seed)
 
-    def part(rows: np.ndarray) -> ImageSet:
-        return ImageSet(
-            torch.from_numpy(np.ascontiguousarray(pool.images[rows])).to(device),
-            torch.from_numpy(pool.labels[rows]).to(device),
-        )
+    def part(rows: np.ndarray) -> Images:
+        labels = pool.labels[rows]
+        if isinstance(pool.images, Undecoded):
+            return StreamedImages(pool.images, rows, labels, data.workers, device)
+        images = np.ascontiguousarray(pool.images[rows])
+        return ImageSet(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
 
     return Splits(part(parts.train), part(parts.val), part(parts.test), parts.duplicates_dropped)
-
-
-SHIFTS = {
-    "invert": lambda images: 255 - images,
-    "rotate90": lambda images: np.rot90(images, 1, axes=(2, 3)),
-    "rotate180": lambda images: np.rot90(images, 2, axes=(2, 3)),
-}
-"""Shifts of a target task from its source: maps of uint8 images [N, 3, H, W]."""

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.data import ImageSet
-from harness.data.augment import random_crop, random_flip
+from harness.data import Images
+from harness.data.augment import color_jitter, random_crop, random_flip, random_resized_crop
 from harness.data.normalise import Normalise
 from harness.seeds import stream
 from harness.training import Training
@@ -19,11 +19,11 @@ from harness.training import Training
 class Batches:
     """The batches of a training, each random step with a stream of its own, so that no trick shifts another's draws."""
 
-    def __init__(self, training: Training, images: ImageSet, device: torch.device) -> None:
-        self._training, self._images, self._device = training, images, device
+    def __init__(self, training: Training, images: Images, device: torch.device) -> None:
+        self._training, self._images = training, images
         self._normalise = Normalise(training.data, device)
-        self._order, self._crop, self._flip, self._choice = (
-            stream(training.seed, name) for name in ("order", "crop", "flip", "choice of mix")
+        self._order, self._crop, self._flip, self._window, self._colour, self._choice = (
+            stream(training.seed, name) for name in ("order", "crop", "flip", "window", "colour", "choice of mix")
         )
         # Each of its own, by its kind: another trick beside it, or another order, shifts no draw.
         self._augments = [(augment, _own_stream(training, augment)) for augment in training.recipe.augments]
@@ -34,9 +34,10 @@ class Batches:
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images [N, 3, H, W] and targets [N, K] of one pass; a last batch that is not full is left out."""
-        rows = torch.from_numpy(self._order.permutation(len(self._images))).to(self._device)
-        for index in rows.split(self._training.train.batch_size)[: self.per_epoch]:
-            yield self._prepare(self._images.images[index], self._images.labels[index])
+        size = self._training.train.batch_size
+        rows = torch.from_numpy(self._order.permutation(len(self._images)))
+        for images, labels in self._images.batches(rows[: self.per_epoch * size], size):
+            yield self._prepare(images, labels)
 
     def _prepare(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         augment, recipe = self._training.train.augment, self._training.recipe
@@ -44,6 +45,10 @@ class Batches:
             images = random_flip(images, self._flip)
         if augment.crop_padding:
             images = random_crop(images, augment.crop_padding, self._crop)
+        if augment.resized_crop:
+            images = random_resized_crop(images, self._window)
+        if augment.color_jitter:
+            images = color_jitter(images, augment.color_jitter, self._colour)
         for augment_map, generator in self._augments:
             images = augment_map(images, generator)
         inputs = self._normalise(images)

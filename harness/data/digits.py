@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.data.decoding import shifted
 from harness.data.split import OPEN, Pool
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ def counts(data: Data) -> dict[str, dict[int, int]]:
 
 
 def read(data: Data) -> Pool:
-    """Return the classes asked for, enlarged to `image_size` by repeating pixels, grey repeated over three channels."""
+    """Return the classes asked for, shifted.
+
+    They are enlarged to `image_size` by repeating pixels, and grey repeated over three channels.
+    """
     from sklearn.datasets import load_digits  # takes a second to import
 
     bunch = load_digits()
@@ -38,4 +42,4 @@ def read(data: Data) -> Pool:
         (len(rows), 3, data.image_size, data.image_size),
     )
     labels = np.array([label_of[int(target)] for target in bunch.target[rows]], dtype=np.int64)
-    return Pool(images, labels, np.full(len(rows), OPEN), classes)
+    return Pool(shifted(images, data.shift), labels, np.full(len(rows), OPEN), classes)

@@ -7,7 +7,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator
-from multiprocessing import parent_process
+from multiprocessing import current_process, parent_process
 from multiprocessing.connection import Connection
 
 import torch
@@ -70,6 +70,7 @@ def _cpu_info() -> list[str]:
 
 def serve(job: Job, connection: Connection) -> None:
     """Perform a job in a process of its own, sending its records to the grid's process, and die with that process."""
+    current_process().daemon = False  # a daemon may start no process, as the loaders of streamed images are
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the grid's process, which ends its workers itself
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with connection:

@@ -1,5 +1,8 @@
 """The only writer of requires_grad, of frozen gradients and of module modes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
@@ -41,3 +44,21 @@ def training_mode(module: nn.Module, phase: ResolvedPhase) -> None:
 def evaluation_mode(module: nn.Module) -> None:
     """Put everything in evaluation mode."""
     module.eval()
+
+
+@contextmanager
+def batch_statistics_mode(module: nn.Module) -> Iterator[None]:
+    """Let batch norm normalise by the batch and everything else evaluate, until the block ends; then all evaluates.
+
+    Running statistics are neither used nor moved: a batch norm in training mode that tracks none is handed none
+    (`forward` in torch/nn/modules/batchnorm.py).
+    """
+    evaluation_mode(module)
+    norms = [child for child in module.modules() if isinstance(child, BatchNorm) and child.track_running_stats]
+    for norm in norms:
+        norm.training, norm.track_running_stats = True, False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.training, norm.track_running_stats = False, True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -12,9 +12,6 @@ from torch.optim import Optimizer
 from harness.freezing.resolve import ResolvedPhase
 
 State = dict[str, Tensor]
-
-_ADAPTIVE_STEP = 10.0
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class FreezeViolation(RuntimeError):
@@ -32,41 +29,35 @@ def verify(module: nn.Module, before: State, phase: ResolvedPhase, optimizer: Op
 
     A parameter meant to learn may stand still where its updates are too small for its floats: a γ of 1 at a tiny rate.
     """
-    meant = set(phase.trainable) | {f"{norm}.{name}" for norm in phase.bn_stats for name in _STATISTICS}
+    parameters = dict(module.named_parameters())
     moved = {name for name, tensor in snapshot(module).items() if not same_bits(tensor, before[name])}
-    stray = sorted(moved - meant)
-    stuck = sorted((meant & set(before)) - moved - _too_small_to_see(module, optimizer))
+    stray = sorted(moved - phase.moving)
+    still = (phase.moving & set(before)) - moved
+    stuck = sorted(name for name in still if name not in parameters or _could_move(parameters[name], optimizer))
     if stray:
         raise FreezeViolation(f"frozen but moved: {', '.join(stray)}")
     if stuck:
         raise FreezeViolation(f"meant to learn but did not move: {', '.join(stuck)}")
 
 
-def _too_small_to_see(module: nn.Module, optimizer: Optimizer) -> set[str]:
-    """Return the parameters whose updates, at the highest rate they had, lie below the resolution of their floats."""
-    names = {id(parameter): name for name, parameter in module.named_parameters()}
-    found = set()
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            step = _largest_step(group, optimizer.state.get(parameter, {}))
-            resolution = torch.finfo(parameter.dtype).eps * parameter.abs()
-            if step is None or (group["peak_lr"] * step <= resolution).all():
-                found.add(names[id(parameter)])
-    return found
+def _could_move(parameter: Tensor, optimizer: Optimizer) -> bool:
+    """Whether a step with the last gradient, at the highest rate of the phase, is above the resolution of the floats.
 
-
-def _largest_step(group: dict[str, Any], state: dict[str, Any]) -> Tensor | float | None:
-    """Return a bound on the steps a parameter took, per unit of learning rate; None where nothing is kept to tell by.
-
-    Infinite where no gradient ever reached it: that is no matter of resolution.
+    A copy of the optimizer takes that step on a copy of the parameter, so whatever the optimizer, it is its own step.
     """
-    if "momentum_buffer" in state or ("momentum" in group and not state):
-        if not group["momentum"]:
-            return None
-        buffer = state.get("momentum_buffer")
-        return buffer.abs() if buffer is not None and buffer.any() else math.inf
-    # Optimizers that divide a gradient by its own size step by about the rate.
-    return _ADAPTIVE_STEP if any(tensor.any() for tensor in state.values() if isinstance(tensor, Tensor)) else math.inf
+    gradient = parameter.grad
+    if gradient is None or not gradient.any():
+        return True  # Nothing reached it: that is no matter of resolution.
+    (group,) = (group for group in optimizer.param_groups if any(other is parameter for other in group["params"]))
+    copy = nn.Parameter(parameter.detach().clone())
+    kind: Any = type(optimizer)
+    trial = kind([{**group, "params": [copy], "lr": group["peak_lr"]}])
+    trial.state[copy] = deepcopy(optimizer.state.get(parameter, {}))
+    # The gradient of a linear function is its factor, bit for bit.
+    (gradient * copy).sum().backward()
+    trial.step()
+    resolution = torch.finfo(parameter.dtype).eps * parameter.abs()
+    return not ((copy - parameter).abs() <= resolution).all()
 
 
 def same_bits(left: Tensor, right: Tensor) -> bool:

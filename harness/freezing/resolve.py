@@ -10,6 +10,8 @@ from harness.freezing.policy import Codes, Phase, Policy
 from harness.models.layout import Layout
 from harness.recipe import ParamRule
 
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
 
 @dataclass(frozen=True)
 class Group:
@@ -34,6 +36,11 @@ class ResolvedPhase:
     def trainable(self) -> frozenset[str]:
         """Names of the parameters that learn."""
         return frozenset(name for group in self.groups for name in group.names)
+
+    @property
+    def moving(self) -> frozenset[str]:
+        """Names of the parameters and buffers that may change."""
+        return self.trainable | {f"{norm}.{name}" for norm in self.bn_stats for name in _STATISTICS}
 
 
 def resolve(

@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 
 class CifarResNet(nn.Module):
@@ -19,13 +19,11 @@ class CifarResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = _stage(16, 16, blocks, stride=1)
-        self.layer2 = _stage(16, 32, blocks, stride=2)
-        self.layer3 = _stage(32, 64, blocks, stride=2)
+        self.layer1 = stage(BasicBlock, 16, 16, blocks, stride=1)
+        self.layer2 = stage(BasicBlock, 16, 32, blocks, stride=2)
+        self.layer3 = stage(BasicBlock, 32, 64, blocks, stride=2)
         self.fc = nn.Linear(64, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convolutions(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images [N, 3, H, W] to logits [N, classes]."""
@@ -34,11 +32,22 @@ class CifarResNet(nn.Module):
         return self.fc(torch.flatten(x.mean(dim=(2, 3)), 1))  # type: ignore[no-any-return]
 
 
-def _stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+def stage(
+    block: type[BasicBlock | Bottleneck], channels_in: int, channels: int, blocks: int, stride: int
+) -> nn.Sequential:
+    """Return blocks of `channels` (times their expansion), the first with `stride` and a shortcut where one is due."""
+    channels_out = channels * block.expansion
     shortcut = None
-    if stride != 1 or channels_in != channels:
+    if stride != 1 or channels_in != channels_out:
         shortcut = nn.Sequential(
-            nn.Conv2d(channels_in, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
+            nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False), nn.BatchNorm2d(channels_out)
         )
-    first = BasicBlock(channels_in, channels, stride, shortcut)
-    return nn.Sequential(first, *(BasicBlock(channels, channels) for _ in range(blocks - 1)))
+    first = block(channels_in, channels, stride, shortcut)
+    return nn.Sequential(first, *(block(channels_out, channels) for _ in range(blocks - 1)))
+
+
+def init_convolutions(module: nn.Module) -> None:
+    """Draw the weights of all convolutions as torchvision's ResNets do (He et al. 2015)."""
+    for child in module.modules():
+        if isinstance(child, nn.Conv2d):
+            nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu")

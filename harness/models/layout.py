@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from harness.models.stages import is_under
+from harness.models.zoo import Stages
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -11,12 +14,19 @@ class Layout:
     """Name and shape of each parameter, in the order of the model."""
     norms: tuple[str, ...]
     """Names of the batch-norm modules that keep running statistics."""
-    stages: tuple[tuple[str, tuple[str, ...]], ...]
+    stages: Stages
     """Each stage with the prefixes of the names in it, ordered from stem to head."""
+    last_norms: tuple[str, ...] = ()
+    """Names of the batch norms that end the residual branches."""
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """Name prefixes of the head."""
+        return dict(self.stages)["head"]
 
     def stage(self, name: str) -> str:
         """Return the stage that holds the parameter or module `name`."""
         for stage, prefixes in self.stages:
-            if any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes):
+            if any(is_under(name, prefix) for prefix in prefixes):
                 return stage
         raise KeyError(f"{name} is in no stage of the model")

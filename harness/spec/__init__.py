@@ -1,11 +1,13 @@
 """What a user may write in a spec. Unknown keys are refused; every field says its default and its meaning."""
 
+from harness.spec.axes import Levels
 from harness.spec.sections import Augment, Data, Model, OptimizerSpec, Pretrain, StepDecay, Train, Weights
-from harness.spec.study import Spec, Throughput, Trial, TrickSpec
+from harness.spec.study import Spec, Throughput, Trial, TrickSpec, Tune
 
 __all__ = [
     "Augment",
     "Data",
+    "Levels",
     "Model",
     "OptimizerSpec",
     "Pretrain",
@@ -15,5 +17,6 @@ __all__ = [
     "Train",
     "Trial",
     "TrickSpec",
+    "Tune",
     "Weights",
 ]

@@ -7,10 +7,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from harness.errors import unknown
-from harness.models.zoo import MODELS
+from harness.models.zoo import MODELS, Part, refusal
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_SELECTIONS = ("all", "none", "bn")
+"""What policies select besides stages."""
+
+
+def _no_identity(default: Any) -> Any:
+    """Declare a field that changes no number of a training, so that it is no part of its identity."""
+    return Field(default=default, json_schema_extra={"identity": False})
 
 
 class Section(BaseModel):
@@ -22,9 +29,34 @@ class Section(BaseModel):
 class Data(Section):
     """The images, and how they are split."""
 
-    name: Literal["digits", "image_folder"]
+    name: Literal[
+        "digits",
+        "image_folder",
+        "cifar10",
+        "cifar100",
+        "mnist",
+        "fashion_mnist",
+        "svhn",
+        "stl10",
+        "flowers102",
+        "oxford_iiit_pet",
+        "food101",
+        "dtd",
+        "caltech101",
+        "fgvc_aircraft",
+        "eurosat",
+        "imagenette",
+        "imagenet",
+    ]
+    """Digits lie inside scikit-learn; all but `image_folder` are read by torchvision's loaders."""
     root: str | None = None
-    """Folder of an `image_folder`, relative to the spec's own folder."""
+    """Folder of the images, as torchvision lays them out for a published set; relative to the spec's own folder."""
+    download: bool = _no_identity(False)
+    """Have torchvision fetch a published set into `root` where it is not there."""
+    stream: bool | Literal["auto"] = _no_identity("auto")
+    """Decode images anew for every batch; `auto` does so where they would fill more than 4 GiB decoded."""
+    workers: Annotated[int, Field(ge=0)] = _no_identity(2)
+    """Processes of each training that decode streamed images; with 0 the training decodes them itself."""
     classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     """Class names in the order of the labels; None takes all."""
     image_size: Positive = 32
@@ -47,11 +79,15 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.name == "image_folder" and self.root is None:
-            raise ValueError("an image_folder needs `root`, the folder of the images")
+        if self.name != "digits" and self.root is None:
+            raise ValueError(f"{self.name} needs `root`, the folder of the images")
+        if self.download and self.name in ("digits", "image_folder", "imagenet"):
+            raise ValueError(f"{self.name} cannot be fetched by `download`")
         if self.name == "digits":
             if self.root is not None:
                 raise ValueError("digits lie inside scikit-learn and have no `root`")
+            if self.stream is True:
+                raise ValueError("digits are small and cannot be streamed; leave `stream` out")
             if self.image_size % 8:
                 raise ValueError(f"digits are 8×8 pixels: image_size must be a multiple of 8, not {self.image_size}")
             for name in self.classes or ():
@@ -69,6 +105,16 @@ class Augment(Section):
     """Mirror half of the images."""
     crop_padding: Annotated[int, Field(ge=0)] = 0
     """Pixels of reflected border that random crops may reach into; 0 is none."""
+    resized_crop: bool = False
+    """Cut a window of 8–100 % of the area, 3:4 to 4:3, and enlarge it to the old size: the paper's, for photographs."""
+    color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How far factors on brightness, contrast and saturation may be from 1; the paper's is 0.4, 0 is none."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.crop_padding and self.resized_crop:
+            raise ValueError("crop_padding and resized_crop are two kinds of random crop; choose one")
+        return self
 
 
 class StepDecay(Section):
@@ -111,16 +157,62 @@ class Train(Section):
     """Processor threads of each training; more than one changes bits, so it belongs to the spec."""
 
 
+def _pairs(value: Any) -> Any:
+    """Read a mapping as pairs, which have an order and a hash."""
+    if not isinstance(value, dict):
+        return value
+    return tuple((key, tuple(item) if isinstance(item, list) else item) for key, item in value.items())
+
+
 class Model(Section):
-    """The network."""
+    """The network; torchvision's own where nothing else is said."""
 
     name: str
+    """One of those the harness knows, or with `stages` any other classification model of torchvision."""
+    variant: Literal["a", "b"] = "b"
+    """Where a downsampling bottleneck strides: in its first 1×1 convolution (a, as published) or in its 3×3 (b)."""
+    deep_stem: bool = False
+    """Whether three 3×3 convolutions stand in place of the 7×7 stem (ResNet-C)."""
+    avg_down: bool = False
+    """Whether downsampling shortcuts average 2×2 pixels before a 1×1 convolution without stride (ResNet-D)."""
+    stages: Annotated[
+        tuple[tuple[str, Annotated[tuple[str, ...], Field(min_length=1)]], ...] | None, BeforeValidator(_pairs)
+    ] = None
+    """A mapping from each stage, the last being `head`, to prefixes or globs of the names in it, in forward order."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.name not in MODELS:
-            raise ValueError(unknown("model", self.name, MODELS))
+        if self.stages is None and self.name not in MODELS:
+            raise ValueError(
+                f"{unknown('model', self.name, MODELS)} Other classification models of torchvision need `stages`"
+            )
+        if self.stages is not None:
+            _check_stages(self.name, [stage for stage, _ in self.stages])
+        other: dict[Part, bool] = {
+            "variant": self.variant != "b",
+            "deep_stem": self.deep_stem,
+            "avg_down": self.avg_down,
+        }
+        for part, wanted in other.items():
+            if wanted and (reason := refusal(self.name, part)):
+                raise ValueError(reason)
         return self
+
+    def edited(self, part: Part, value: str | bool) -> Self:
+        """Return the network with one part another; raises ValueError where it has no such part."""
+        if reason := refusal(self.name, part):
+            raise ValueError(reason)
+        return self.model_copy(update={part: value})
+
+
+def _check_stages(model: str, stages: list[str]) -> None:
+    if model in MODELS:
+        raise ValueError(f"{model} has stages of its own: {', '.join(stage for stage, _ in MODELS[model].stages)}")
+    if stages[-1:] != ["head"]:
+        raise ValueError(f"the last of the stages must be `head`, not {', '.join(stages[-1:]) or 'missing'}")
+    for stage in stages:
+        if not stage.isidentifier() or stage in _SELECTIONS:
+            raise ValueError(f"{stage!r} cannot name a stage; use letters, digits and '_', and none of {_SELECTIONS}")
 
 
 def crop_fits(train: Train, info: ValidationInfo) -> Train:
@@ -154,6 +246,8 @@ class Weights(Section):
     """One of torchvision's weights of the model, such as IMAGENET1K_V2."""
     checkpoint: str | None = None
     """A file with a state dict of the model, relative to the spec's own folder."""
+    allow_mismatch: bool = False
+    """Whether weights may be missing, left over or of another shape: what they do not fit begins at random."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -15,14 +15,17 @@ from pydantic import (
     Tag,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from harness.artifacts import METRICS
 from harness.errors import unknown
 from harness.freezing.policies import POLICIES, Policy
-from harness.spec.sections import Data, Model, Positive, Section, Train, Weights, crop_fits
+from harness.spec import axes as axis
+from harness.spec.sections import Data, Model, Positive, Rate, Section, Train, Weights, crop_fits
 
 _MOST_SEEDS = 10_000
+_FIRST_TUNING_SEED = 1_000_000
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
 
@@ -46,7 +49,7 @@ _COLUMNS = (
     "diverged",
     "missing",
 )
-_PARAMS = ("model", "data", "epochs", "batch_size", "lr", "weight_decay")
+_PARAMS = ("model", "data", "epochs", "batch_size", "lr", "weight_decay", "optimizer")
 _MEANS = tuple(f"{metric}_{figure}" for metric in ("test_top1", "val_top1") for figure in ("mean", "sd"))
 RESERVED = frozenset((*_COLUMNS, *_PARAMS, *METRICS, *_MEANS))
 """Params of a run and columns of its tables, which no trick's label may take."""
@@ -77,6 +80,10 @@ def _seed_list(value: Any) -> Any:
             raise ValueError(f"{value} seeds are more than {_MOST_SEEDS}; list those you want")
         return tuple(range(value))
     return tuple(value) if isinstance(value, list) else value
+
+
+def _tuning_seeds(value: Any) -> Any:
+    return tuple(range(_FIRST_TUNING_SEED, _FIRST_TUNING_SEED + value)) if type(value) is int else value
 
 
 class TrickSpec(BaseModel):
@@ -110,6 +117,33 @@ class Throughput(Section):
     """Timed training steps of each cell in a round, after as many untimed ones as warm up."""
 
 
+class Tune(Section):
+    """Learning rates tried for every cell with equal budget, before the study, on seeds outside it."""
+
+    lr: Annotated[tuple[Rate, ...], Field(min_length=2)]
+    """The rates, ascending; the one with the best mean validation top-1 serves all seeds of its cell."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_tuning_seeds), Field(min_length=1)] = (
+        _FIRST_TUNING_SEED,
+        _FIRST_TUNING_SEED + 1,
+    )
+    """A number of seeds, counted from a million, or a list of them."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if list(self.lr) != sorted(set(self.lr)):
+            raise ValueError(f"lr: list the rates ascending, each once, not {list(self.lr)}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"a seed is named twice: {list(self.seeds)}")
+        return self
+
+
+class Diagnostics(Section):
+    """What is measured of each trained network besides its top-1."""
+
+    batch_norm: bool = False
+    """Top-1 by batch statistics and over the source backbone; how far running statistics are from the images."""
+
+
 class Spec(Section):
     """A study: the grid of policies × trick sets × seeds on one model and one data set."""
 
@@ -133,7 +167,16 @@ class Spec(Section):
     """Which trick sets are tried, the baseline always among them."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seed_list)]
     """A number of seeds, or a list of them."""
+    axes: Annotated[axis.Axes, AfterValidator(axis.check)] = Field(default_factory=dict)
+    """What else the grid varies: a setting with a list of values, or a name with levels that set several."""
+    tune: Tune | None = None
+    """None gives every cell the learning rate of `train`."""
+    destructive: Literal["skip", "run"] = "skip"
+    """Whether cells run whose trick destroys what was pretrained."""
     throughput: Throughput = Throughput()
+    diagnostics: Diagnostics = Diagnostics()
+    keep_weights: bool = False
+    """Whether the weights of every training are kept for `harness export`; each takes as much disk as the network."""
 
     @field_validator("train")
     @classmethod
@@ -168,6 +211,18 @@ class Spec(Section):
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"a seed is named twice: {list(seeds)}")
         return seeds
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        shared = set(self.seeds) & set(self.tune.seeds if self.tune else ())
+        if shared:
+            raise ValueError(f"tune.seeds: a rate chosen on a seed of the study flatters it: {sorted(shared)}")
+        names = {key if isinstance(values, dict) else axis.name_of(key) for key, values in self.axes.items()}
+        for name in names:
+            _check_name(name)
+            if name in self.tricks or name in RESERVED - set(_PARAMS):
+                raise ValueError(f"axes: {name!r} names a column already; name the axis yourself, with levels")
+        return self
 
     def policy(self, name: str) -> Policy:
         """Return the policy that `name` stands for in this spec."""

@@ -9,10 +9,21 @@ from typing import ClassVar, Protocol
 
 from harness.recipe import Recipe
 from harness.tricks.cosine import CosineTrick
+from harness.tricks.cutmix import CutMixTrick
+from harness.tricks.distillation import DistillationTrick
+from harness.tricks.ema import EmaTrick
 from harness.tricks.label_smoothing import LabelSmoothingTrick
+from harness.tricks.linear_scaling import LinearScalingTrick
+from harness.tricks.mixed_precision import MixedPrecisionTrick
 from harness.tricks.mixup import MixupTrick
 from harness.tricks.no_bias_decay import NoBiasDecayTrick
+from harness.tricks.random_erasing import RandomErasingTrick
+from harness.tricks.resnet_b import ResNetBTrick
+from harness.tricks.resnet_c import ResNetCTrick
+from harness.tricks.resnet_d import ResNetDTrick
+from harness.tricks.trivial_augment import TrivialAugmentTrick
 from harness.tricks.warmup import WarmupTrick
+from harness.tricks.zero_gamma import ZeroGammaTrick
 
 
 class Trick(Protocol):
@@ -25,11 +36,22 @@ class Trick(Protocol):
 
 
 TRICKS: dict[str, type[Trick]] = {
+    "resnet_b": ResNetBTrick,
+    "resnet_c": ResNetCTrick,
+    "resnet_d": ResNetDTrick,
+    "zero_gamma": ZeroGammaTrick,
+    "linear_scaling": LinearScalingTrick,
     "warmup": WarmupTrick,
     "no_bias_decay": NoBiasDecayTrick,
+    "mixed_precision": MixedPrecisionTrick,
     "cosine": CosineTrick,
     "label_smoothing": LabelSmoothingTrick,
+    "distillation": DistillationTrick,
+    "trivial_augment": TrivialAugmentTrick,
+    "random_erasing": RandomErasingTrick,
     "mixup": MixupTrick,
+    "cutmix": CutMixTrick,
+    "ema": EmaTrick,
 }
 
 

@@ -189,6 +189,25 @@ def test_mixing_moves_no_other_draw(batches_of):
     assert equal(without, mixed)
 
 
+@pytest.mark.parametrize("augment", [{"resized_crop": True}, {"color_jitter": 0.4}])
+def test_further_augmentation_moves_no_other_draw(batches_of, augment):
+    """Images of one shade are the same in any window; black ones are so in any colour."""
+    images = random_set()
+    black = ImageSet(torch.zeros_like(images.images), images.labels)
+    plain, drawn = everything(batches_of(black, flip=True)), everything(batches_of(black, flip=True, **augment))
+    assert equal(plain, drawn)  # the order of the labels among them
+    assert not equal(everything(batches_of(images)), everything(batches_of(images, **augment)))
+    both = everything(batches_of(images, resized_crop=True, color_jitter=0.4))
+    assert equal(both, everything(batches_of(images, resized_crop=True, color_jitter=0.4)))
+
+
+def test_window_and_colour_have_streams_of_their_own(batches_of):
+    """Colours of a window are those of the image's own place in the order, whatever window was drawn."""
+    images = numbered_set(24)  # of one shade each: windows change nothing, colours do
+    coloured = everything(batches_of(images, color_jitter=0.4))
+    assert equal(coloured, everything(batches_of(images, color_jitter=0.4, resized_crop=True)))
+
+
 def test_batch_size_moves_no_order(batches_of):
     images = numbered_set(24)
     assert order_of(batches_of(images, batch_size=8)) == order_of(batches_of(images, batch_size=12))

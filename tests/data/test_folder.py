@@ -4,6 +4,8 @@ import os
 import shutil
 import tarfile
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +13,11 @@ import torch
 from PIL import Image
 
 from harness import data as images
-from harness.data import folder
+from harness.data import decoding
 from harness.data.split import OPEN, TEST, TRAIN, VAL
 from harness.errors import HarnessError
 from harness.spec import Data
-from tests.samples import image_folder
+from tests.samples import image_folder, pixels_of
 
 CIFAR = os.path.join(os.path.dirname(__file__), "..", "..", "..", "shared", "data", "cifar10.tgz")
 
@@ -25,16 +27,16 @@ def folder_at(root, size=8, **options):
 
 
 def counts(root, **options):
-    return folder.survey(folder_at(root, **options))[0]
+    return decoding.catalogue_of(folder_at(root, **options)).counts()
 
 
 def fingerprint(root, **options):
-    return folder.survey(folder_at(root, **options))[1]
+    return decoding.catalogue_of(folder_at(root, **options)).content()
 
 
 def read(root, cache, **options):
     data = folder_at(root, **options)
-    return folder.read(data, folder.survey(data)[1], cache)
+    return decoding.read(data, fingerprint(root, **options), cache)
 
 
 # Layouts.
@@ -148,7 +150,7 @@ COLOURS = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
 def saved(tmp_path, image, name="image.png", **options):
     image.save(tmp_path / name, **options)
-    return folder.decode_file(tmp_path / name, 8)
+    return decoding.decode(str(tmp_path / name), 8)
 
 
 def test_grey_image_is_grey_in_three_channels(tmp_path):
@@ -205,6 +207,23 @@ def test_larger_and_smaller_images_are_resized(tmp_path):
     assert saved(tmp_path, grey.resize((3, 5))).shape == (3, 8, 8)
 
 
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [
+        (1, lambda pixels: pixels),
+        (2, lambda pixels: pixels[:, ::-1]),
+        (3, lambda pixels: pixels[::-1, ::-1]),
+        (6, lambda pixels: np.rot90(pixels, -1)),  # the camera was held with its right side down
+        (8, lambda pixels: np.rot90(pixels, 1)),
+    ],
+)
+def test_photograph_is_turned_upright(tmp_path, orientation, turned):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    decoded = saved(tmp_path, Image.fromarray(COLOURS), exif=exif)
+    assert np.array_equal(decoded, turned(COLOURS).transpose(2, 0, 1))
+
+
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n broken"])
 def test_file_that_is_no_image_is_named(tmp_path, content):
     image_folder(tmp_path, {"cat": 3, "dog": 3})
@@ -233,7 +252,7 @@ def test_truncated_image_is_named(tmp_path):
 def test_image_that_breaks_its_decoder_is_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(HarnessError, match=f"cannot read image {tmp_path / name}"):
-        folder.decode_file(tmp_path / name, 8)
+        decoding.decode(str(tmp_path / name), 8)
 
 
 # The fingerprint.
@@ -286,6 +305,80 @@ def test_link_to_nowhere_is_named(tmp_path):
         fingerprint(tmp_path)
 
 
+@pytest.fixture
+def opened(monkeypatch):
+    """The files whose bytes were read, on a clock that is an hour ahead of the files."""
+    files = []
+
+    def read_bytes(path, real=Path.read_bytes):
+        files.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(time, "time_ns", lambda real=time.time_ns: real() + 3600 * 10**9)
+    return files
+
+
+def remembered(root, cache, **options):
+    return decoding.catalogue_of(folder_at(root, **options)).content(cache)
+
+
+def test_files_that_were_not_touched_are_not_read_again(tmp_path, opened):
+    photos = image_folder(tmp_path / "photos", {"cat": 3, "dog": 3})
+    first = remembered(photos, tmp_path / "cache")
+    assert len(opened) == 6
+    assert remembered(photos, tmp_path / "cache") == first == fingerprint(photos)
+    assert len(opened) == 6 + 6  # those of the fingerprint, which has no memory
+
+
+def test_only_files_that_were_touched_are_read_again(tmp_path, opened):
+    photos = image_folder(tmp_path / "photos", {"cat": 3, "dog": 3})
+    remembered(photos, tmp_path / "cache")
+    changed = photos / "dog" / "001.png"
+    stat = changed.stat()
+    changed.write_bytes(changed.read_bytes()[::-1])
+    os.utime(changed, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as archives and copies do
+    opened.clear()
+    found = remembered(photos, tmp_path / "cache")
+    assert opened == ["001.png"]
+    assert found == fingerprint(photos)
+
+
+def test_files_touched_just_now_are_not_trusted(tmp_path, opened, monkeypatch):
+    """Within one tick of the clock a file can change and keep its size and its times."""
+    monkeypatch.undo()
+    photos = image_folder(tmp_path / "photos", {"cat": 3, "dog": 3})
+    remembered(photos, tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("files-*"))
+    assert opened == []
+
+
+def test_tasks_on_one_folder_keep_one_memory(tmp_path, opened):
+    photos = image_folder(tmp_path / "photos", {"ant": 1, "bee": 1, "cat": 1, "dog": 1})
+    for classes in (("ant", "bee"), ("cat", "dog")):
+        remembered(photos, tmp_path / "cache", classes=classes)
+    opened.clear()
+    remembered(photos, tmp_path / "cache")
+    assert opened == []
+
+
+def test_memory_that_is_broken_is_made_anew(tmp_path, opened):
+    photos = image_folder(tmp_path / "photos", {"cat": 3, "dog": 3})
+    first = remembered(photos, tmp_path / "cache")
+    (memory,) = (tmp_path / "cache").rglob("files-*")
+    memory.write_text("{")
+    assert remembered(photos, tmp_path / "cache") == first
+    assert len(opened) == 12
+
+
+def test_files_that_changed_after_the_plan_are_refused(tmp_path):
+    photos = image_folder(tmp_path / "photos", {"cat": 3, "dog": 3})
+    planned = fingerprint(photos)
+    image_folder(photos, {"cat": 3}, seed=1)
+    with pytest.raises(HarnessError, match=f"images under {photos} have changed"):
+        decoding.read(folder_at(photos), planned, tmp_path / "cache")
+
+
 # The cache.
 
 
@@ -294,11 +387,11 @@ def decoded(monkeypatch):
     """The files that were decoded, in any order."""
     files = []
 
-    def decode(path, size, real=folder.decode_file):
+    def spy(path, size, real=decoding.decode):
         files.append(path)
         return real(path, size)
 
-    monkeypatch.setattr(folder, "decode_file", decode)
+    monkeypatch.setattr(decoding, "decode", spy)
     return files
 
 
@@ -340,7 +433,7 @@ def test_cache_of_which_a_part_is_missing_is_made_anew(tmp_path, decoded):
     """A process that was killed between its two files leaves one of them."""
     image_folder(tmp_path / "photos", {"cat": 3, "dog": 2})
     before = read(tmp_path / "photos", tmp_path / "cache")
-    for file in sorted((tmp_path / "cache").rglob("*labels*")):
+    for file in sorted((tmp_path / "cache").rglob("*rows*")):
         file.unlink()
     again = read(tmp_path / "photos", tmp_path / "cache")
     assert len(decoded) == 10
@@ -352,13 +445,12 @@ def test_cache_of_which_a_part_is_missing_is_made_anew(tmp_path, decoded):
 def test_failed_decoding_leaves_nothing_behind(tmp_path, decoded):
     photos = image_folder(tmp_path / "photos", {"cat": 3, "dog": 3})
     good = (photos / "dog" / "001.png").read_bytes()
-    content = fingerprint(photos)
     (photos / "dog" / "001.png").write_bytes(b"x" * len(good))
-    with pytest.raises(HarnessError):
-        folder.read(folder_at(photos), content, tmp_path / "cache")
+    with pytest.raises(HarnessError, match="cannot read image"):
+        read(photos, tmp_path / "cache")
     assert list((tmp_path / "cache").rglob("*.*")) == []
     (photos / "dog" / "001.png").write_bytes(good)
-    pool = folder.read(folder_at(photos), content, tmp_path / "cache")
+    pool = read(photos, tmp_path / "cache")
     assert np.array_equal(pool.images[4], np.asarray(Image.open(photos / "dog" / "001.png")).transpose(2, 0, 1))
     assert decoded
 
@@ -368,12 +460,12 @@ def test_cache_appears_whole(tmp_path, monkeypatch):
     image_folder(tmp_path / "photos", {"cat": 3, "dog": 2})
     seen, lock = [], threading.Lock()
 
-    def decode(path, size, real=folder.decode_file):
+    def spy(path, size, real=decoding.decode):
         with lock:
             seen.extend((tmp_path / "cache").rglob("*.npy"))
         return real(path, size)
 
-    monkeypatch.setattr(folder, "decode_file", decode)
+    monkeypatch.setattr(decoding, "decode", spy)
     read(tmp_path / "photos", tmp_path / "cache")
     assert seen == []
     assert {file.suffix for file in (tmp_path / "cache").rglob("*.*")} == {".npy"}  # no draft is left
@@ -402,10 +494,10 @@ def test_real_images_are_read_and_split(tmp_path):
     assert (found.train_size, found.val_size, found.test_size) == (40, 20, 30)
     splits = images.load(data, found.content, 0, tmp_path / "cache", torch.device("cpu"))
     for part, per_class in ((splits.train, 4), (splits.val, 2), (splits.test, 3)):
-        assert part.images.shape == (10 * per_class, 3, 32, 32)
-        assert part.images.dtype == torch.uint8
+        assert pixels_of(part).shape == (10 * per_class, 3, 32, 32)
+        assert pixels_of(part).dtype == torch.uint8
         assert part.labels.bincount().tolist() == [per_class] * 10
-    tested = {image.numpy().tobytes() for image in splits.test.images}
+    tested = {image.numpy().tobytes() for image in pixels_of(splits.test)}
     files = (tmp_path / "cifar10" / "test").rglob("*.jpg")
     assert tested == {np.asarray(Image.open(file)).transpose(2, 0, 1).tobytes() for file in files}
-    assert splits.train.images.float().std() > 30  # photographs, no blank squares
+    assert pixels_of(splits.train).float().std() > 30  # photographs, no blank squares

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torchvision.ops import StochasticDepth
 
-from harness.freezing.apply import begin_phase, evaluation_mode, training_mode
+from harness.freezing.apply import batch_statistics_mode, begin_phase, evaluation_mode, training_mode
 from harness.freezing.resolve import Group, ResolvedPhase
 from harness.learner import Learner
 from tests.watching import changed, copy_of, two_steps
@@ -206,3 +206,38 @@ def test_a_fresh_momentum_begins_with_the_first_gradient(toy):
     buffers = {name: optimizer.state[p]["momentum_buffer"] for name, p in toy.named_parameters()}
     torch.testing.assert_close(buffers["backbone.0.weight"], gradient["backbone.0.weight"])
     torch.testing.assert_close(buffers["head.1.weight"], 0.9 * old + gradient["head.1.weight"])
+
+
+def test_by_batch_statistics_batch_norm_normalises_by_the_batch_and_all_else_evaluates(toy):
+    norm = toy.backbone[1]
+    norm.running_mean.fill_(3.0)
+    inputs, before = batch()[0], copy_of(toy.state_dict())
+    toy.train()
+    with batch_statistics_mode(toy):
+        assert in_training_mode(toy) == {"backbone.1"}
+        outputs = toy(inputs)
+        assert torch.equal(outputs, toy(inputs)), "dropout and stochastic depth are off"
+    hidden = toy.backbone[0](inputs)
+    normed = (hidden - hidden.mean(0)) / (hidden.var(0, correction=0) + norm.eps).sqrt()
+    torch.testing.assert_close(outputs, toy.head[1](F.relu(normed)))
+    assert not changed(before, copy_of(toy.state_dict()))
+
+
+def test_after_batch_statistics_all_is_in_evaluation_mode_and_running_statistics_count_again(toy):
+    inputs = batch()[0]
+    toy.eval()
+    expected = toy(inputs)
+    with pytest.raises(ValueError, match="more than 1 value per channel"), batch_statistics_mode(toy):
+        toy(inputs[:1])
+    assert in_training_mode(toy) == set()
+    assert torch.equal(toy(inputs), expected)
+    toy.train()
+    toy(inputs)
+    assert toy.backbone[1].num_batches_tracked == 1
+
+
+def test_a_batch_norm_without_running_statistics_stays_without(toy):
+    toy.backbone[1] = nn.BatchNorm1d(8, track_running_stats=False)
+    with batch_statistics_mode(toy):
+        toy(batch()[0])
+    assert not toy.backbone[1].track_running_stats

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from harness import optimizers
 from harness.freezing.check import FreezeViolation, same_bits, snapshot, verify
 from harness.freezing.policies import Phase, Policy
 from harness.freezing.resolve import Group, ResolvedPhase, resolve
 from harness.learner import Learner, initial_model
 from harness.models.build import layout_of
-from harness.spec import Model
+from harness.spec import Model, OptimizerSpec
 from harness.training import Training
-from tests.watching import changed, run, two_steps, watch
+from tests.watching import PLAIN_SGD, changed, run, two_steps, watch
 
 NAN, OTHER_NAN = (torch.tensor(struct.unpack("f", struct.pack("I", bits))) for bits in (0x7FC00000, 0x7FC00001))
 
@@ -131,63 +132,125 @@ EPS = 2.0**-23
 """Between 1 and the next float32."""
 
 
-def standing(weight: list[float], momentum: list[float] | None, peak_lr: float) -> None:
-    """Verify a module whose γ stood still at `weight`, while the optimizer held `momentum` for it."""
+def standing(weight: list[float], gradient: list[float] | None, momentum: list[float], peak_lr: float) -> None:
+    """Verify a module whose γ stood still at `weight`, though `gradient` and `momentum` were there to move it."""
     module = Small()
     module.bn.weight.data = torch.tensor(weight)
+    module.bn.weight.grad = None if gradient is None else torch.tensor(gradient)
     optimizer = SGD([{"params": [module.bn.weight], "peak_lr": peak_lr}], lr=1.0, momentum=0.9)
-    if momentum is not None:
-        optimizer.state[module.bn.weight]["momentum_buffer"] = torch.tensor(momentum)
+    optimizer.state[module.bn.weight]["momentum_buffer"] = torch.tensor(momentum)
     verify(module, snapshot(module), small_phase("bn.weight"), optimizer)
 
 
 @pytest.mark.parametrize(
-    ("weight", "momentum", "peak_lr"),
+    ("weight", "gradient", "momentum", "peak_lr"),
     [
-        ([1.0, 1.0], [0.25, -0.25], EPS),
-        ([1.0, 1.0], [1.0, -1.0], EPS),
-        ([8.0, -1.0], [8.0, 1.0], EPS),
-        ([1.0, 1.0], [0.0, 1e-9], 0.1),
-        ([1.0, 0.0], [1e-9, 0.0], 0.1),
+        ([1.0, 1.0], [0.25, -0.25], [0.0, 0.0], EPS),
+        ([1.0, 1.0], [1.0, -1.0], [0.0, 0.0], EPS),
+        ([1.0, 1.0], [2.8, -2.8], [-2.0, 2.0], EPS),
+        ([8.0, -1.0], [8.0, 1.0], [0.0, 0.0], EPS),
+        ([1.0, 1.0], [0.0, 1e-9], [0.0, 0.0], 0.1),
+        ([1.0, 0.0], [1e-9, 0.0], [0.0, 0.0], 0.1),
     ],
-    ids=["well below", "at the edge", "each by its own size", "one of two", "a zero that gets nothing"],
+    ids=["well below", "at the edge", "against momentum", "each by its own size", "one of two", "a zero without any"],
 )
-def test_a_parameter_may_stand_still_where_its_updates_are_below_its_resolution(weight, momentum, peak_lr):
-    standing(weight, momentum, peak_lr)
+def test_a_parameter_may_stand_still_where_its_updates_are_below_its_resolution(weight, gradient, momentum, peak_lr):
+    standing(weight, gradient, momentum, peak_lr)
 
 
 @pytest.mark.parametrize(
-    ("weight", "momentum", "peak_lr"),
+    ("weight", "gradient", "momentum", "peak_lr"),
     [
-        ([1.0, 1.0], [1.1, 0.1], EPS),
-        ([1.0, 1.0], [0.1, -1.1], EPS),
-        ([8.0, 1.0], [8.0, 8.0], EPS),
-        ([1.0, 1.0], [0.1, 0.1], 1e-2),
-        ([1.0, 0.0], [1e-9, 1e-9], 0.1),
-        ([1.0, 1.0], [0.0, 0.0], 0.1),
-        ([1.0, 1.0], None, 0.1),
-        ([1.0, 1.0], [float("nan"), 0.0], 0.1),
+        ([1.0, 1.0], [2.0, 0.1], [0.0, 0.0], EPS),
+        ([1.0, 1.0], [0.1, -2.0], [0.0, 0.0], EPS),
+        ([1.0, 1.0], [0.1, 0.1], [3.0, 0.0], EPS),
+        ([8.0, 1.0], [8.0, 8.0], [0.0, 0.0], EPS),
+        ([1.0, 1.0], [0.1, 0.1], [0.0, 0.0], 1e-2),
+        ([1.0, 0.0], [1e-9, 1e-9], [0.0, 0.0], 0.1),
+        ([1.0, 1.0], [0.0, 0.0], [0.0, 0.0], 0.1),
+        ([1.0, 1.0], [0.0, 0.0], [0.1, 0.1], EPS),
+        ([1.0, 1.0], None, [0.1, 0.1], EPS),
+        ([1.0, 1.0], [float("nan"), 0.0], [0.0, 0.0], EPS),
     ],
-    ids=["one element", "downward", "by another's size", "rate", "zero moves by anything", "no update", "never", "nan"],
+    ids=[
+        "down",
+        "up",
+        "momentum",
+        "by another's size",
+        "rate",
+        "zero",
+        "no gradient",
+        "momentum alone",
+        "never",
+        "nan",
+    ],
 )
-def test_a_parameter_may_not_stand_still_otherwise(weight, momentum, peak_lr):
+def test_a_parameter_may_not_stand_still_otherwise(weight, gradient, momentum, peak_lr):
     with pytest.raises(FreezeViolation, match=r"^meant to learn but did not move: bn\.weight$"):
-        standing(weight, momentum, peak_lr)
+        standing(weight, gradient, momentum, peak_lr)
+
+
+OPTIMIZERS = [OptimizerSpec(name=name) for name in optimizers.names()] + [PLAIN_SGD]
+
+
+@pytest.mark.parametrize("spec", OPTIMIZERS, ids=lambda spec: f"{spec.name}{spec.options or ''}")
+def test_with_any_optimizer_what_is_pinned_is_excused_only_where_it_would_have_stood_still_anyway(spec):
+    """A scale of 1 takes three steps at each of many rates, once free and once put back after each step."""
+
+    def scale_after_three_steps(rate: float, pinned: bool) -> tuple[nn.Module, Optimizer]:
+        module = Small()
+        weight = module.bn.weight
+        optimizer = optimizers.make(spec, [{"params": [weight], "peak_lr": rate, "weight_decay": 1e-4}], rate)
+        for _ in range(3):
+            weight.grad = torch.tensor([0.5, -2.0])
+            optimizer.step()
+            if pinned:
+                weight.data.fill_(1.0)
+        return module, optimizer
+
+    excused, caught = 0, 0
+    for rate in (10.0**-exponent for exponent in range(1, 16)):
+        free, _ = scale_after_three_steps(rate, pinned=False)
+        moved = (free.get_parameter("bn.weight") - 1).abs().max()
+        module, optimizer = scale_after_three_steps(rate, pinned=True)
+        if moved == 0:
+            verify(module, snapshot(module), small_phase("bn.weight"), optimizer)
+            excused += 1
+        elif moved > 10 * EPS:
+            with pytest.raises(FreezeViolation, match=r"^meant to learn but did not move: bn\.weight$"):
+                verify(module, snapshot(module), small_phase("bn.weight"), optimizer)
+            caught += 1
+    assert excused >= 3
+    assert caught >= 3
 
 
 def test_resolution_is_that_of_the_parameters_type():
     module = Small().double()
-    optimizer = SGD([{"params": [module.bn.weight], "peak_lr": EPS}], lr=1.0, momentum=0.9)
-    optimizer.state[module.bn.weight]["momentum_buffer"] = torch.full((2,), 0.25, dtype=torch.float64)
+    module.bn.weight.grad = torch.full((2,), 0.25, dtype=torch.float64)
+    optimizer = SGD([{"params": [module.bn.weight], "peak_lr": EPS}], lr=1.0)
     with pytest.raises(FreezeViolation, match=r"^meant to learn but did not move: bn\.weight$"):
         verify(module, snapshot(module), small_phase("bn.weight"), optimizer)
+
+
+def test_asking_leaves_module_and_optimizer_as_they_are():
+    module = Small()
+    module.bn.weight.grad = torch.full((2,), 0.25)
+    optimizer = SGD([{"params": [module.bn.weight], "peak_lr": EPS}], lr=1.0, momentum=0.9)
+    momentum = torch.ones(2)
+    optimizer.state[module.bn.weight]["momentum_buffer"] = momentum
+    before = snapshot(module)
+    verify(module, before, small_phase("bn.weight"), optimizer)
+    assert all(same_bits(tensor, before[name]) for name, tensor in snapshot(module).items())
+    assert torch.equal(momentum, torch.ones(2))
+    assert torch.equal(module.bn.weight.grad, torch.full((2,), 0.25))
+    assert optimizer.param_groups[0]["lr"] == 1.0
 
 
 def test_updates_too_small_to_see_excuse_nothing_else():
     """Neither a move of what is frozen, nor another parameter or statistics that stand still."""
     module = Small()
     optimizer = SGD([{"params": list(module.parameters()), "peak_lr": EPS}], lr=1.0, momentum=0.9)
-    optimizer.state[module.bn.weight]["momentum_buffer"] = torch.full((2,), 0.25)
+    module.bn.weight.grad = torch.full((2,), 0.25)
     phase = small_phase("bn.weight", "fc.weight", bn_stats=("bn",))
     with pytest.raises(FreezeViolation) as caught:
         verify(module, snapshot(module), phase, optimizer)
@@ -308,8 +371,9 @@ def test_a_training_so_slow_that_a_scale_of_1_cannot_change_is_no_violation(tmp_
     assert all(torch.equal(last.before[name], torch.ones_like(last.before[name])) for name in still)
 
 
+@pytest.mark.parametrize("optimizer", [OptimizerSpec(), PLAIN_SGD, OptimizerSpec(name="AdamW")], ids=repr)
 @pytest.mark.parametrize("name", ["fc.weight", "conv1.weight", "layer3.0.bn2.bias"])
-def test_what_is_pinned_is_found_however_slow_the_training(name, spoiled, tmp_path):
+def test_what_is_pinned_is_found_however_slow_the_training(name, optimizer, spoiled, tmp_path):
     kept: dict[str, Tensor] = {}
 
     def pin(module: nn.Module, step: int) -> None:
@@ -321,8 +385,9 @@ def test_what_is_pinned_is_found_however_slow_the_training(name, spoiled, tmp_pa
             weight.copy_(kept[name])
 
     spoiled(pin)
+    train = HEAD_THEN_ALL_SLOWLY.train.model_copy(update={"optimizer": optimizer})
     with pytest.raises(FreezeViolation, match=f"^meant to learn but did not move: {name}$"):
-        run(HEAD_THEN_ALL_SLOWLY, tmp_path)
+        run(replace(HEAD_THEN_ALL_SLOWLY, train=train), tmp_path)
 
 
 def test_a_violation_leaves_no_weights_behind(spoiled, tmp_path):

@@ -125,8 +125,8 @@ def plan_with(write_spec, workspace) -> Callable[..., Plan]:
 
     def make(*replacements: tuple[str, str]) -> Plan:
         plan = make_plan(specfile.read(write_spec(*replacements)), workspace)
-        for training in plan.prerequisites:
-            run(training, workspace.cache)
+        for prerequisite in plan.prerequisites:
+            run(prerequisite.training, workspace.cache)
         return plan
 
     return make
@@ -229,7 +229,7 @@ def test_what_a_resnet_cannot_have_is_refused(policy):
 def test_policies_begin_at_the_pretrained_weights_or_at_random_ones(plan_with):
     plan = plan_with(("policies: [full, head]", f"policies: [{', '.join([*CHANGES, *sorted(CODES)])}]"))
     (prerequisite,) = plan.prerequisites
-    source = weights.read(Path(str(prerequisite.save_to)))
+    source = weights.read(Path(str(prerequisite.training.save_to)))
     begin = {r.cell.policy: copy_of(initial_model(r.training, CPU).state_dict()) for r in plan.replicates}
     assert set(begin) == {*CHANGES, *CODES}
     for policy, state in begin.items():

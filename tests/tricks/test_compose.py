@@ -1,36 +1,79 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 from typing import ClassVar
 
+import numpy as np
 import pytest
+import torch
 
-from harness.recipe import Conflict, ParamRule, Recipe
-from harness.train import state_sha256
+from harness.models import weights
+from harness.models.build import build_model
+from harness.recipe import Conflict, ParamRule, Recipe, TeacherSpec
+from harness.seeds import stream
+from harness.spec import Augment, Model
+from harness.training import Origin, Teacher
 from harness.tricks import TRICKS, Trick, compose
 from harness.tricks.cosine import CosineTrick
+from harness.tricks.cutmix import BatchCutMix
+from harness.tricks.distillation import Distillation
+from harness.tricks.ema import WarmAverage
 from harness.tricks.label_smoothing import LabelSmoothingTrick, Smoothing
+from harness.tricks.linear_scaling import BatchRatio
+from harness.tricks.mixed_precision import HalfPrecision
 from harness.tricks.mixup import BatchMixup, MixupTrick
 from harness.tricks.no_bias_decay import NoBiasDecayTrick
+from harness.tricks.random_erasing import EraseBoxes
+from harness.tricks.resnet_b import StrideInSecond
+from harness.tricks.resnet_c import DeepStem
+from harness.tricks.resnet_d import AverageShortcut
+from harness.tricks.trivial_augment import OneOperation
 from harness.tricks.warmup import LinearWarmup, WarmupTrick
-from tests.watching import two_steps, watch
+from harness.tricks.zero_gamma import ZeroLastGamma
+from tests.watching import BOTTLENECKS, run, two_steps
 
 # The paper's five epochs of warmup would outlast the tiny trainings, and so hide every decay.
 ALL: dict[str, Trick] = {name: kind() for name, kind in TRICKS.items()} | {"warmup": WarmupTrick(epochs=1)}
 
 
-@pytest.fixture(scope="module")
-def weights_of(tmp_path_factory):
-    """A function that returns the sha256 of the weights after two steps with the tricks named, in that order."""
-    known: dict[tuple[str, ...], str] = {}
-    cache = tmp_path_factory.mktemp("cache")
+ONE_SEQUENCE = [{"trivial_augment", "random_erasing"}, {"mixup", "cutmix"}]
+"""Two that stand in one sequence of the recipe: there the functions alone keep the order they are called in."""
+AUGMENT = Augment(flip=True, crop_padding=1)
 
-    def weights(*names: str) -> str:
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a training: the weights it evaluates, and how far each random stream was drawn."""
+
+    weights: str
+    streams: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def outcome_of(tmp_path_factory):
+    """A function that trains four steps with the tricks named, in that order."""
+    known: dict[tuple[str, ...], Outcome] = {}
+    cache = tmp_path_factory.mktemp("cache")
+    weights.save(build_model(BOTTLENECKS, 2, seed=9).state_dict(), cache / "teacher.pt")
+    teacher = Teacher(BOTTLENECKS, Origin("teacher", str(cache / "teacher.pt")))
+
+    def outcome(*names: str) -> Outcome:
         if names not in known:
-            steps = watch(two_steps({name: ALL[name] for name in names}, epochs=2), cache)
-            known[names] = state_sha256(steps[1].after)
+            opened: dict[str, np.random.Generator] = {}
+
+            def spy(seed, name):
+                return opened.setdefault(name, stream(seed, name))
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("harness.data.batches.stream", spy)
+                tricks = {name: ALL[name] for name in names}
+                training = two_steps(tricks, model=BOTTLENECKS, epochs=2, augment=AUGMENT)
+                _, last = run(replace(training, teacher=teacher) if "distillation" in names else training, cache)
+            streams = {name: repr(generator.bit_generator.state) for name, generator in opened.items()}
+            streams["torch"] = torch.get_rng_state().numpy().tobytes().hex()
+            known[names] = Outcome(last.weights_sha256, streams)
         return known[names]
 
-    return weights
+    return outcome
 
 
 def test_no_tricks_are_the_empty_recipe():
@@ -39,27 +82,59 @@ def test_no_tricks_are_the_empty_recipe():
 
 def test_all_tricks_fill_the_seams_that_are_theirs():
     assert compose(ALL) == Recipe(
+        lr_scales=(BatchRatio(256),),
+        surgeries=(("both", StrideInSecond()), ("both", DeepStem()), ("both", AverageShortcut())),
+        inits=(("target", ZeroLastGamma()),),
         warmups=(LinearWarmup(1),),
         decay=ALL["cosine"](Recipe()).decay,
         param_rules=(ParamRule(1, weight_decay_factor=0.0),),
+        augments=(OneOperation(), EraseBoxes(0.5, (0.02, 0.33), (0.3, 3.3), (124, 116, 104))),
         target_maps=(Smoothing(0.1),),
-        mixes=(BatchMixup(0.2),),
+        loss_terms=(Distillation(20.0, 1.0, 1.0),),
+        teacher=TeacherSpec(),
+        mixes=(BatchMixup(0.2), BatchCutMix(1.0)),
+        precision=HalfPrecision(),
+        average=WarmAverage(0.9998),
     )
+
+
+def edited(recipe: Recipe) -> Model:
+    """Return the network after a recipe's surgeries, whose order does not matter."""
+    model = BOTTLENECKS
+    for _, surgery in recipe.surgeries:
+        model = surgery(model)
+    return model
 
 
 @pytest.mark.parametrize(("first", "second"), list(permutations(ALL, 2)))
 def test_two_tricks_give_one_recipe_in_either_order(first, second):
     assert compose({first: ALL[first], second: ALL[second]}) == compose({second: ALL[second], first: ALL[first]})
-    # The functions themselves commute; that they are sorted first is not what makes it so.
-    assert ALL[first](ALL[second](Recipe())) == ALL[second](ALL[first](Recipe()))
+    # Sorting is not what makes it so: the functions themselves commute, but for two in one sequence.
+    one, other = ALL[first](ALL[second](Recipe())), ALL[second](ALL[first](Recipe()))
+    assert (replace(one, surgeries=()) == replace(other, surgeries=())) is ({first, second} not in ONE_SEQUENCE)
+    assert edited(one) == edited(other)
 
 
 @pytest.mark.parametrize(("first", "second"), list(combinations(ALL, 2)))
-def test_two_tricks_give_the_same_weights_in_either_order(first, second, weights_of):
-    together = weights_of(first, second)
-    assert together == weights_of(second, first)
+def test_two_tricks_give_the_same_weights_in_either_order(first, second, outcome_of):
+    together = outcome_of(first, second)
+    assert together == outcome_of(second, first)
     # Neither is lost beside the other.
-    assert len({together, weights_of(first), weights_of(second), weights_of()}) == 4
+    assert len({together.weights, *(outcome_of(*names).weights for names in ((first,), (second,), ()))}) == 4
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_trick_changes_no_draw_but_its_own(name, outcome_of):
+    without, alone = outcome_of().streams, outcome_of(name).streams
+    assert set(without) == {"order", "crop", "flip", "choice of mix", "torch"}
+    assert without.items() <= alone.items()
+    for other in ALL:
+        beside = outcome_of(*sorted({other, name}, key=list(ALL).index)).streams
+        if {name, other} == {"mixup", "cutmix"}:
+            # Which of them is drawn for a batch decides how often each draws.
+            assert {key: beside[key] for key in without if key != "choice of mix"}.items() <= alone.items()
+        else:
+            assert alone.items() <= beside.items()
 
 
 def test_levels_of_one_trick_follow_each_other_by_label():
