@@ -231,7 +231,7 @@ class _Expansion:
         trainings = {seed: self._ground.training(policy, recipe, seed, lr) for seed in spec.seeds}
         program = trainings[spec.seeds[0]].digest
         self.replicates += [Replicate(cell, seed, made, program, data) for seed, made in trainings.items()]
-        if spec.tune:
+        if spec.tune and not policy.codes:  # a solver has no learning rate
             self.candidates += [
                 self._candidate(cell, policy, recipe, rate, seed) for rate in spec.tune.lr for seed in spec.tune.seeds
             ]
