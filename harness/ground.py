@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from harness.data import Survey, survey
 from harness.digest import digest
@@ -12,7 +12,7 @@ from harness.errors import HarnessError, unknown
 from harness.freezing.policies import Phase, Policy
 from harness.freezing.resolve import resolve, resolve_codes
 from harness.models import weights
-from harness.models.build import layout_of
+from harness.models.build import check_image_size, layout_of
 from harness.models.layout import Layout
 from harness.models.zoo import MODELS
 from harness.recipe import Recipe, TeacherSpec, Where
@@ -24,6 +24,9 @@ from harness.workspace import Workspace
 
 T = TypeVar("T")
 Task = Literal["source", "target"]
+Role = Literal["pretraining", "teacher"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""In an order in which each finds what it needs."""
 EVERYTHING = Policy(phases=(Phase(trainable=("all",), bn_stats=("all",)),), init="random")
 
 
@@ -33,7 +36,7 @@ class Prerequisite:
 
     training: Training
     data: Survey
-    role: Literal["pretraining", "teacher"]
+    role: Role
 
     @property
     def at_seed_0(self) -> Training:
@@ -82,17 +85,27 @@ class Ground:
 
     def misfits(self, recipe: Recipe) -> list[str]:
         """Return the target's parameters outside the head for which the pretrained network has none of that shape."""
+        given = set(self._given(recipe))
+        return [name for name, shape in self.layout(recipe).parameters if given and (name, shape) not in given]
+
+    def _fresh(self, recipe: Recipe) -> tuple[str, ...]:
+        """Return the modules, outside the head, of parameters that either network has and the other has not."""
+        given, target = self._given(recipe), self.layout(recipe).parameters
+        apart = set(given) ^ set(target) if given else set()
+        names = [name for name, shape in (*target, *given) if (name, shape) in apart]
+        return tuple(dict.fromkeys(name.rpartition(".")[0] for name in names))
+
+    def _given(self, recipe: Recipe) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Return name and shape of each pretrained parameter, under a head like the target's; none without weights."""
         if self.spec.weights is None:
-            return []
-        edited = self.spec.weights.pretrain is not None
-        source = layout_of(self._model(recipe if edited else Recipe(), "source"), len(self.data.classes))
-        target = self.layout(recipe)
-        given = dict(source.parameters)
-        return [name for name, shape in target.parameters if target.stage(name) != "head" and given.get(name) != shape]
+            return ()
+        edited = recipe if self.spec.weights.pretrain else Recipe()
+        return layout_of(self._model(edited, "source"), len(self.data.classes)).parameters
 
     def training(self, policy: Policy, recipe: Recipe, seed: int, lr: float | None = None) -> Training:
         """Return the training of a cell at a seed, at the spec's learning rate or at `lr`."""
         spec, train = self.spec, self.spec.train
+        pretrained = policy.init == "pretrained"
         scaled = lr or train.lr
         for scale in recipe.lr_scales:
             scaled *= scale(train.batch_size)
@@ -100,7 +113,8 @@ class Ground:
             model=self._model(recipe, "target"),
             classes=len(self.data.classes),
             head=self.layout(recipe).head,
-            origin=self._origin(recipe) if policy.init == "pretrained" else None,
+            fresh=self._fresh(recipe) if pretrained else (),
+            origin=self._origin(recipe) if pretrained else None,
             data=_unplaced(spec.data, self.data),
             data_content=self.data.content,
             train=train.model_copy(update={"lr": scaled}),
@@ -192,6 +206,7 @@ class Ground:
         if wanted.checkpoint:
             path = self._study.path.resolve().parent / wanted.checkpoint
             return Teacher(model, Origin(weights.file_digest(path), str(path)))
+        check_image_size(model, len(self.data.classes), self.spec.data.image_size)
         own = model == self.spec.model
         train = self.spec.train.model_copy(update={"epochs": wanted.epochs} if wanted.epochs else {})
         training = Training(
@@ -209,7 +224,7 @@ class Ground:
         )
         return Teacher(model, self._trained_first((training, self.data), "teacher"))
 
-    def _trained_first(self, made: tuple[Training, Survey], role: Literal["pretraining", "teacher"]) -> Origin:
+    def _trained_first(self, made: tuple[Training, Survey], role: Role) -> Origin:
         training, data = made
         path = str(self._workspace.checkpoints / f"{training.digest}-{version_mark()}.pt")
         self.prerequisites.setdefault(training.digest, Prerequisite(replace(training, save_to=path), data, role))
@@ -221,6 +236,8 @@ class Ground:
             with self._study.placing(*section, "data", *(("root",) if data.root else ("classes",))):
                 self._surveys[data] = survey(data, self._workspace.cache)
         found = self._surveys[data]
+        with self._study.placing(*section, "data", "image_size"):
+            check_image_size(self.spec.model, len(found.classes), data.image_size)
         if found.train_size < train.batch_size:
             with self._study.placing(*section, "train", "batch_size"):
                 raise HarnessError(f"{train.batch_size} is more than the {found.train_size} training images")

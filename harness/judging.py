@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from harness.errors import HarnessError
 from harness.freezing.policies import Policy
 from harness.freezing.resolve import ResolvedPhase, resolve
 from harness.ground import Ground
@@ -39,7 +40,7 @@ def judge(ground: Ground, policy: Policy, trick: Trick) -> Judged | None:
         train = ground.spec.train
         lr_factors(phases, recipe.warmups, train.decay, train.epochs, ground.steps_per_epoch)
         edited = [name for where, init in recipe.inits if where != "source" for name in init.touches(layout)]
-    except ValueError as error:
+    except (HarnessError, ValueError) as error:
         return Judged("invalid", str(error))
     return _destructive(ground, policy, recipe, edited, phases)
 

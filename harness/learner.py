@@ -25,7 +25,7 @@ def initial_model(training: Training, device: torch.device) -> nn.Module:
     """Return the network as it is before the first step: head from the seed, backbone from its origin or the seed."""
     module = build_model(training.model, training.classes, training.seed)
     if training.origin:
-        weights.load_backbone(module, weights.read(Path(training.origin.path)), training.head)
+        weights.load_backbone(module, weights.read(Path(training.origin.path)), training.head + training.fresh)
     for _, init in training.recipe.inits:
         init(module, layout_of(training.model, training.classes))
     # Layers that draw while they run (dropout) know only torch's global generator.

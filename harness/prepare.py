@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -12,17 +14,20 @@ from harness.errors import HarnessError
 from harness.models import weights
 from harness.models.build import build_model
 from harness.plan import Plan
-from harness.training import Training
+from harness.spec import Model
+from harness.training import Origin, Training
 
 
 def prepare(plan: Plan, cache: Path) -> None:
     """Fetch and check weights, decode images into `cache`; raises HarnessError naming the file that is wrong."""
-    spec = plan.study.spec
-    if spec.weights and not spec.weights.pretrain:
-        if spec.weights.torchvision:
+    for spec in (scenario.spec for scenario in plan.study.scenarios):
+        if spec.weights and spec.weights.torchvision:
             weights.fetch(weights.torchvision_weights(spec.model.name, spec.weights.torchvision))
-        _check_fit(next((t for t in plan.trainings.values() if t.origin), None))
     needed = [*(p.training for p in plan.prerequisites), *plan.trainings.values()]
+    made = {p.training.digest for p in plan.prerequisites}
+    for model, classes, origin, left_alone in dict.fromkeys(chain.from_iterable(map(_loaded, needed))):
+        if origin.content not in made:
+            _check_fit(model, classes, Path(origin.path), left_alone)
     for training in {(t.data, t.data_root): t for t in reversed(needed)}.values():
         located = training.located_data
         if located.name != "digits":  # they are known to be well, and take a second to import
@@ -34,13 +39,18 @@ def prepare(plan: Plan, cache: Path) -> None:
                 )
 
 
-def _check_fit(training: Training | None) -> None:
-    if training is None or training.origin is None:
-        return
-    path = Path(training.origin.path)
+def _loaded(training: Training) -> Iterator[tuple[Model, int, Origin, tuple[str, ...]]]:
+    """Yield each network that a training loads: model, classes, where from, and the prefixes it leaves alone."""
+    if training.origin:
+        yield training.model, training.classes, training.origin, training.head + training.fresh
+    if training.teacher:
+        yield training.teacher.model, training.classes, training.teacher.origin, ()
+
+
+def _check_fit(model: Model, classes: int, path: Path, left_alone: tuple[str, ...]) -> None:
     with torch.device("meta"):
-        module = build_model(training.model, training.classes, seed=0)
+        module = build_model(model, classes, seed=0)
     try:
-        weights.check_backbone(module, weights.read(path), training.head)
+        weights.check_backbone(module, weights.read(path), left_alone)
     except HarnessError as error:
         raise HarnessError(f"weights {path}: {error}") from None

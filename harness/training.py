@@ -43,6 +43,8 @@ class Training:
     classes: int
     head: tuple[str, ...]
     """Name prefixes of the head, which pretrained weights leave alone."""
+    fresh: tuple[str, ...] = field(default=(), kw_only=True)
+    """Name prefixes of what else pretrained weights leave alone, since an edit of the network left them no place."""
     origin: Origin | None
     """Where the backbone's weights come from; None draws them from the seed."""
     data: Data
