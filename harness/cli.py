@@ -81,6 +81,14 @@ def _parser() -> argparse.ArgumentParser:
     with_spec(command("report", _report, "rebuild every table and plot from the tracking store alone"))
     sub = command("ui", _ui, "start the MLflow UI on this workspace's store, with links to the prepared views")
     sub.add_argument("--port", type=_positive, default=5000, help="port on loopback (default: 5000)")
+    sub = command(
+        "export", _export, "write the weights of a finished run as a state dict; its spec has keep_weights: true"
+    )
+    sub.add_argument("run", metavar="RUN", help="id of an MLflow run or its beginning, or a name: 'CELL | seed N'")
+    sub.add_argument(
+        "--changed-only", action="store_true", help="only what is not in the weights that it was trained from"
+    )
+    sub.add_argument("--out", type=Path, metavar="FILE", help="where the state dict goes (default: named by id, here)")
     command("tricks", _tricks, "list the tricks")
     command("policies", _policies, "list the freeze policies")
     sub = command("init", _init, "write a commented spec for a folder of your own images")
@@ -168,6 +176,16 @@ def _ui(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             return DONE
     return SOME_FAILED
+
+
+def _export(options: argparse.Namespace) -> int:
+    from harness.export import export
+    from harness.track import Store
+    from harness.workspace import find
+
+    place = find(Path.cwd())
+    print(export(Store(place), place, options.run, options.changed_only, options.out))
+    return DONE
 
 
 def _init(options: argparse.Namespace) -> int:

@@ -86,6 +86,7 @@ def fit(training: Training, cache: Path, device: torch.device) -> Iterator[Epoch
         trainable_params=sum(tensor.numel() for tensor in coefficients.values()),
         wall_s=time.perf_counter() - began,
         weights_sha256=state_sha256(state),
+        changed=weights.changed(state, training.origin),
         test_predictions=predictions,
         test_labels=test_labels,
         duplicates_dropped=splits.duplicates_dropped,

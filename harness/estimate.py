@@ -86,7 +86,7 @@ class _Clock:
         key = str((training.model, training.data.image_size, teacher, phases))
         if key not in self._factor:
             alone = _forward_flops(training)
-            imitated = _forward_flops(replace(training, model=teacher)) if teacher else 0.0
+            imitated = _forward_flops(replace(training, model=teacher, kept_classes=None)) if teacher else 0.0
             self._factor[key] = (_flops_per_image(training) + imitated) / alone
         return self._factor[key] * training.train.batch_size * self._image_s(training) * _OVERHEAD
 
@@ -108,7 +108,7 @@ def _flops_per_image(training: Training) -> float:
 def _phase_flops(training: Training, phase: ResolvedPhase) -> float:
     batch = 2
     with torch.device("meta"):
-        module = build_model(training.model, training.classes, seed=0)
+        module = build_model(training.model, training.classes, seed=0, kept_classes=training.kept_classes)
         images = torch.empty(batch, 3, training.data.image_size, training.data.image_size)
         targets = torch.empty(batch, training.classes)
     begin_phase(module, phase)
@@ -121,7 +121,7 @@ def _phase_flops(training: Training, phase: ResolvedPhase) -> float:
 def _forward_flops(training: Training) -> float:
     """Return the operations of one image's forward pass."""
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        module = build_model(training.model, training.classes, seed=0).eval()
+        module = build_model(training.model, training.classes, seed=0, kept_classes=training.kept_classes).eval()
         module(torch.empty(1, 3, training.data.image_size, training.data.image_size))
     return float(counter.get_total_flops())
 
@@ -129,7 +129,7 @@ def _forward_flops(training: Training) -> float:
 def _seconds_per_image(training: Training, device: torch.device) -> float:
     """Time the forward pass of the training's network, at its batch size or as much of it as the budget allows."""
     batch = int(min(training.train.batch_size, max(1, _BUDGET_FLOPS // _forward_flops(training))))
-    module = build_model(training.model, training.classes, seed=0).to(device).eval()
+    module = build_model(training.model, training.classes, seed=0, kept_classes=training.kept_classes).to(device).eval()
     images = torch.zeros(batch, 3, training.data.image_size, training.data.image_size, device=device)
     threads = torch.get_num_threads()
     torch.set_num_threads(training.train.threads)

@@ -13,6 +13,7 @@ from harness.artifacts import PLAN, THROUGHPUT
 from harness.execute import Executor
 from harness.execute.job import Job
 from harness.ledger import Ledger
+from harness.models import weights
 from harness.plan import Plan, Replicate
 from harness.prerequisites import lost_to, train_first
 from harness.progress import Update
@@ -87,9 +88,17 @@ class GridRun:
         return "FAILED" if self.outcome.failures or self._failed_before else "FINISHED"
 
     def _left(self, again: bool) -> list[Replicate]:
-        """Return what no run of this grid has settled, seed by seed, so that a grid cut short is balanced."""
+        """Return what no run of this grid has settled, seed by seed, so that a grid cut short is balanced.
+
+        A replicate whose weights are to be kept and are not there is not settled.
+        """
         wanted = {(r.cell.name, str(r.seed)): r.training.digest for r in self._plan.replicates}
-        current = current_runs(self._log.children, wanted, versions())
+        lacking = {(r.cell.name, str(r.seed)) for r in self._plan.replicates if not weights.saved(r.training)}
+        current = {
+            key: run
+            for key, run in current_runs(self._log.children, wanted, versions()).items()
+            if run.info.status != "FINISHED" or key not in lacking
+        }
         kept = {run.info.run_id for run in current.values()}
         self._log.supersede(run for run in self._log.children if run.info.run_id not in kept)
         ends = ("FINISHED",) if again else ("FINISHED", "FAILED")
@@ -106,7 +115,8 @@ class GridRun:
         for replicate in todo:
             digest = replicate.training.digest
             if digest not in found:
-                found[digest] = self._store.trained(digest, versions())
+                there = weights.saved(replicate.training)
+                found[digest] = self._store.trained(digest, versions()) if there else None
             run = found[digest]
             if run is None:
                 trainings.setdefault(digest, []).append(replicate)

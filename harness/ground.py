@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
+import torch
+
 from harness.data import Survey, survey
 from harness.digest import digest
 from harness.errors import HarnessError, unknown
+from harness.freezing.apply import training_mode
 from harness.freezing.policies import Phase, Policy
-from harness.freezing.resolve import resolve, resolve_codes
+from harness.freezing.resolve import ResolvedPhase, resolve, resolve_codes
 from harness.models import weights
-from harness.models.build import check_image_size, layout_of
+from harness.models.build import build_model, check_image_size, layout_of
 from harness.models.layout import Layout
 from harness.models.zoo import MODELS
 from harness.recipe import Recipe, TeacherSpec, Where
@@ -79,53 +83,56 @@ class Ground:
         """Optimizer steps of an epoch."""
         return self.data.train_size // self.spec.train.batch_size
 
-    def layout(self, recipe: Recipe) -> Layout:
+    def layout(self, policy: Policy, recipe: Recipe) -> Layout:
         """Return the layout of the target's network; raises ValueError for an edit that it has no place for."""
-        return layout_of(self._model(recipe, "target"), len(self.data.classes))
+        return layout_of(self._model(recipe, "target"), len(self.data.classes), self._kept_classes(policy, recipe))
 
-    def misfits(self, recipe: Recipe) -> list[str]:
+    def try_step(self, phases: Sequence[ResolvedPhase]) -> None:
+        """Raise ValueError where a batch cannot be trained on: batch norm would see one value per channel."""
+        size = self.spec.data.image_size
+        with torch.device("meta"):
+            module = build_model(self.spec.model, len(self.data.classes), seed=0)
+            images = torch.empty(self.spec.train.batch_size, 3, size, size)
+        for phase in phases:
+            training_mode(module, phase)
+            module(images)
+
+    def misfits(self, policy: Policy, recipe: Recipe) -> list[str]:
         """Return the target's parameters outside the head for which the pretrained network has none of that shape."""
-        given = set(self._given(recipe))
-        return [name for name, shape in self.layout(recipe).parameters if given and (name, shape) not in given]
-
-    def _fresh(self, recipe: Recipe) -> tuple[str, ...]:
-        """Return the modules, outside the head, of parameters that either network has and the other has not."""
-        given, target = self._given(recipe), self.layout(recipe).parameters
-        apart = set(given) ^ set(target) if given else set()
-        names = [name for name, shape in (*target, *given) if (name, shape) in apart]
-        return tuple(dict.fromkeys(name.rpartition(".")[0] for name in names))
-
-    def _given(self, recipe: Recipe) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """Return name and shape of each pretrained parameter, under a head like the target's; none without weights."""
         if self.spec.weights is None:
-            return ()
-        edited = recipe if self.spec.weights.pretrain else Recipe()
-        return layout_of(self._model(edited, "source"), len(self.data.classes)).parameters
+            return []
+        edited = self.spec.weights.pretrain is not None
+        source = layout_of(self._model(recipe if edited else Recipe(), "source"), len(self.data.classes))
+        target = self.layout(policy, recipe)
+        given = dict(source.parameters)
+        shared = [pair for pair in target.parameters if target.stage(pair[0]) != "head"]
+        return [name for name, shape in shared if given.get(name) != shape]
 
     def training(self, policy: Policy, recipe: Recipe, seed: int, lr: float | None = None) -> Training:
         """Return the training of a cell at a seed, at the spec's learning rate or at `lr`."""
-        spec, train = self.spec, self.spec.train
-        pretrained = policy.init == "pretrained"
+        spec, train, layout = self.spec, self.spec.train, self.layout(policy, recipe)
         scaled = lr or train.lr
         for scale in recipe.lr_scales:
             scaled *= scale(train.batch_size)
         made = Training(
             model=self._model(recipe, "target"),
             classes=len(self.data.classes),
-            head=self.layout(recipe).head,
-            fresh=self._fresh(recipe) if pretrained else (),
-            origin=self._origin(recipe) if pretrained else None,
+            head=layout.head,
+            origin=self._entering(policy, recipe),
             data=_unplaced(spec.data, self.data),
             data_content=self.data.content,
             train=train.model_copy(update={"lr": scaled}),
             recipe=self._effective(recipe),
-            phases=resolve(policy, self.layout(recipe), train.weight_decay, recipe.param_rules),
+            phases=resolve(policy, layout, train.weight_decay, recipe.param_rules),
             seed=seed,
-            codes=resolve_codes(policy, self.layout(recipe)),
+            kept_classes=self._kept_classes(policy, recipe),
+            codes=resolve_codes(policy, layout),
             diagnose=spec.diagnostics.batch_norm,
             data_root=spec.data.root,
         )
-        return replace(made, teacher=self._teacher(recipe.teacher, seed)) if recipe.teacher else made
+        if recipe.teacher:
+            made = replace(made, teacher=self._teacher(recipe.teacher, seed))
+        return self._kept(made) if spec.keep_weights else made
 
     def _model(self, recipe: Recipe, task: Task) -> Model:
         model = self.spec.model
@@ -148,6 +155,25 @@ class Ground:
             warmups=tuple(warmup for warmup in recipe.warmups if warmup.steps(self.steps_per_epoch) > 1),
             teacher=None,
         )
+
+    def _entering(self, policy: Policy, recipe: Recipe) -> Origin | None:
+        """Return the pretrained weights that a cell begins with, if any."""
+        origin = self._origin(recipe) if policy.init == "pretrained" else None
+        lenient = self.spec.weights is not None and self.spec.weights.allow_mismatch
+        return replace(origin, partial=True) if origin and (lenient or self.misfits(policy, recipe)) else origin
+
+    def _kept_classes(self, policy: Policy, recipe: Recipe) -> int | None:
+        """Return the classes of the old classifier that a policy keeps; raises ValueError where there is none."""
+        if policy.head != "appended":
+            return None
+        given = self.spec.weights
+        if given is None or policy.init == "random":
+            raise ValueError("there is no old classifier to keep: the network starts from random weights")
+        if given.pretrain:
+            return len(self._pretraining(recipe)[1].classes)
+        if given.torchvision:
+            return len(weights.torchvision_weights(self.spec.model.name, given.torchvision).meta["categories"])
+        return weights.classes_of(Path(str(given.checkpoint)), layout_of(self.spec.model, 2).head)
 
     def _origin(self, recipe: Recipe) -> Origin | None:
         """Return the pretrained weights of a cell; raises HarnessError where a file is missing or means nothing."""
@@ -225,10 +251,13 @@ class Ground:
         return Teacher(model, self._trained_first((training, self.data), "teacher"))
 
     def _trained_first(self, made: tuple[Training, Survey], role: Role) -> Origin:
-        training, data = made
-        path = str(self._workspace.checkpoints / f"{training.digest}-{version_mark()}.pt")
-        self.prerequisites.setdefault(training.digest, Prerequisite(replace(training, save_to=path), data, role))
-        return Origin(training.digest, path)
+        training, data = self._kept(made[0]), made[1]
+        self.prerequisites.setdefault(training.digest, Prerequisite(training, data, role))
+        return Origin(training.digest, str(training.save_to))
+
+    def _kept(self, training: Training) -> Training:
+        """Return a training that keeps its weights."""
+        return replace(training, save_to=str(self._workspace.weights(training.digest, version_mark())))
 
     def _survey(self, data: Data, train: Train, *section: str) -> Survey:
         """Look through the data of the spec or of its `section`; raises HarnessError where no batch could be filled."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from harness.errors import HarnessError
 from harness.freezing.policies import Policy
-from harness.freezing.resolve import ResolvedPhase, resolve
+from harness.freezing.resolve import ResolvedPhase, resolve, resolve_codes
 from harness.ground import Ground
 from harness.recipe import Recipe
-from harness.schedule import lr_factors
+from harness.schedule import lr_factors, phase_steps
 from harness.tricks import Trick
 from harness.wording import some
 
 Verdict = Literal["valid", "noop", "destructive", "invalid"]
-_BEFORE_TRAINING = ("surgeries",)
-"""Seams that mean something where no gradient step is taken."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +25,32 @@ class Judged:
     reason: str
 
 
+def why_not(ground: Ground, policy: Policy) -> str:
+    """Return why a policy means nothing on a scenario's network, data and schedule; empty where it does."""
+    train = ground.spec.train
+    try:
+        layout = ground.layout(policy, Recipe())
+        phases = resolve(policy, layout, train.weight_decay)
+        resolve_codes(policy, layout)
+        phase_steps(phases, train.epochs * ground.steps_per_epoch)
+        if train.batch_size == 1:
+            ground.try_step(phases)
+    except (HarnessError, ValueError) as error:
+        return str(error)
+    return ""
+
+
 def judge(ground: Ground, policy: Policy, trick: Trick) -> Judged | None:
     """Return why a trick cannot mean anything under a policy (`invalid`) or does harm (`destructive`), if it does."""
     recipe = trick(Recipe())
     if policy.codes:
-        seams = [field.name for field in fields(recipe) if getattr(recipe, field.name) != field.default]
-        if any(seam not in _BEFORE_TRAINING for seam in seams):
+        before_training = Recipe(
+            surgeries=recipe.surgeries, inits=tuple((where, init) for where, init in recipe.inits if where == "source")
+        )
+        if recipe != before_training:
             return Judged("invalid", "no gradient step is taken: a linear classifier is fitted to the network's codes")
     try:
-        layout = ground.layout(recipe)
+        layout = ground.layout(policy, recipe)
         phases = resolve(policy, layout, ground.spec.train.weight_decay)
         train = ground.spec.train
         lr_factors(phases, recipe.warmups, train.decay, train.epochs, ground.steps_per_epoch)
@@ -55,7 +70,7 @@ def _destructive(
         return Judged("destructive", f"what it sets never learns under this policy: {some(never)}")
     if edited and pretrained:
         return Judged("destructive", f"it overwrites {len(edited)} pretrained parameters: {some(edited)}")
-    lost = ground.misfits(recipe) if pretrained else []
+    lost = ground.misfits(policy, recipe) if pretrained else []
     if lost:
         return Judged("destructive", f"the pretrained weights do not fit and would start at random: {some(lost)}")
     return None

@@ -23,11 +23,12 @@ from harness.training import Training
 
 def initial_model(training: Training, device: torch.device) -> nn.Module:
     """Return the network as it is before the first step: head from the seed, backbone from its origin or the seed."""
-    module = build_model(training.model, training.classes, training.seed)
-    if training.origin:
-        weights.load_backbone(module, weights.read(Path(training.origin.path)), training.head + training.fresh)
+    module = build_model(training.model, training.classes, training.seed, training.kept_classes)
+    origin = training.origin
+    if origin:
+        weights.load_backbone(module, weights.read(Path(origin.path)), training.head, origin.partial)
     for _, init in training.recipe.inits:
-        init(module, layout_of(training.model, training.classes))
+        init(module, layout_of(training.model, training.classes, training.kept_classes))
     # Layers that draw while they run (dropout) know only torch's global generator.
     torch.manual_seed(derive(training.seed, "layers"))
     return module.to(device)

@@ -14,7 +14,7 @@ import numpy as np
 import torchvision
 
 from harness import __version__
-from harness.artifacts import BATCH_NORM, CURVES, PREDICTIONS, THROUGHPUT, TRACEBACK
+from harness.artifacts import BATCH_NORM, CHANGED, CURVES, PREDICTIONS, THROUGHPUT, TRACEBACK
 from harness.ground import Prerequisite
 from harness.plan import Candidate, Plan, Replicate
 from harness.records import Diagnosed, Epoch, Failed, Finished, Probed
@@ -127,11 +127,13 @@ class Ledger:
         np.savez_compressed(predictions, predictions=record.test_predictions, labels=record.test_labels)
         epochs = [(e.epoch, e.step, e.train_loss, e.val_top1) for e in self._epochs[record.digest]]
         curves = _csv(("epoch", "step", "train_loss", "val_top1"), epochs)
-        self._log.artifacts(run_id, {PREDICTIONS: predictions.getvalue(), CURVES: curves})
+        changed = "".join(f"{name}\n" for name in record.changed).encode()
+        self._log.artifacts(run_id, {PREDICTIONS: predictions.getvalue(), CURVES: curves, CHANGED: changed})
         tags = {
             "harness.weights_sha256": record.weights_sha256,
             "harness.duplicates_dropped": str(record.duplicates_dropped),
             "harness.images": str(images),
+            **({"harness.reason": "; ".join(record.notes)} if record.notes else {}),
         }
         self._log.end(run_id, "FINISHED", tags)
         return run_id

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from harness.plots import COLOURS, GREY, STYLE
+from harness.plots import COLOURS, GREY, STYLE, rows_of
 from harness.wording import mean_sd, trick_set
 
 _COLUMNS = {
@@ -57,7 +57,8 @@ def figure(diagnosed: pd.DataFrame) -> Figure:
 
     Policies that start from the same network share the line of their start.
     """
-    rows = diagnosed[(diagnosed["layer"] != "") & diagnosed["cell"].str.endswith("| baseline")]
+    rows = diagnosed[(diagnosed["layer"] != "") & (diagnosed["cell"].map(trick_set) == "baseline")]
+    rows = rows.assign(policy=[name.replace("\n", ", ") for name in rows_of(rows)])
     layers = list(dict.fromkeys(rows["layer"]))
     means = rows.pivot_table(index="layer", columns=["figure", "policy"], values="value").reindex(layers)
     policies = list(dict.fromkeys(rows["policy"]))

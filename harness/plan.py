@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from harness import optimizers
@@ -11,11 +11,9 @@ from harness.data import Survey
 from harness.designs import TrickSet, trick_sets
 from harness.errors import HarnessError
 from harness.freezing.policies import Policy
-from harness.freezing.resolve import resolve, resolve_codes
 from harness.ground import ROLES, Ground, Prerequisite
-from harness.judging import Judged, Verdict, judge
+from harness.judging import Judged, Verdict, judge, why_not
 from harness.recipe import Conflict, Recipe
-from harness.schedule import phase_steps
 from harness.spec import Data, Levels
 from harness.specfile import Study
 from harness.training import Training
@@ -31,15 +29,16 @@ class Cell:
 
     policy: str
     tricks: TrickSet
-    all_of: int
-    """How many tricks the study has."""
+    all_tricks: TrickSet
+    """Those of the whole study, so that a set of nearly all has a short name."""
     levels: Levels = ()
 
     @property
     def trick_set(self) -> str:
-        """The name of the trick set; the set of all goes by its size where it would be long."""
-        if len(self.tricks) == self.all_of > _NAMED:
-            return f"all {self.all_of} together"
+        """The name of the trick set; one of nearly all goes by what it lacks."""
+        lacking = [label for label in self.all_tricks if label not in self.tricks]
+        if len(self.tricks) > _NAMED and len(lacking) <= _NAMED:
+            return f"all but {', '.join(lacking)}" if lacking else f"all {len(self.tricks)} together"
         return " + ".join(self.tricks) or "baseline"
 
     @property
@@ -197,9 +196,12 @@ class _Expansion:
             self._expand(name, ground.spec.policy(name))
 
     def _expand(self, name: str, policy: Policy) -> None:
-        why_not = self._why_not(name, policy)
-        if why_not:
-            self.judgements.append(Judgement(self._cell(name, ()), "invalid", why_not))
+        refused = why_not(self._ground, policy)
+        if refused and self._ground.spec.policies[name]:  # one that the user wrote is an error, not a judgement
+            with self._study.placing("policies", name):
+                raise HarnessError(refused)
+        if refused:
+            self.judgements.append(Judgement(self._cell(name, ()), "invalid", refused))
             return
         judged = {label: judge(self._ground, policy, trick) for label, trick in self._study.tricks.items()}
         for label, found in judged.items():
@@ -214,27 +216,13 @@ class _Expansion:
         return judged.verdict == "destructive" and self._ground.spec.destructive == "run"
 
     def _cell(self, policy: str, tricks: TrickSet) -> Cell:
-        return Cell(policy, tricks, len(self._study.tricks), self._ground.scenario.levels)
-
-    def _why_not(self, name: str, policy: Policy) -> str:
-        """Return why a known policy means nothing on this network; one that the user wrote is an error instead."""
-        train = self._ground.spec.train
-        try:
-            phases = resolve(policy, self._ground.layout(Recipe()), train.weight_decay)
-            resolve_codes(policy, self._ground.layout(Recipe()))
-            phase_steps(phases, train.epochs * self._ground.steps_per_epoch)
-        except (HarnessError, ValueError) as error:
-            if self._ground.spec.policies[name]:
-                with self._study.placing("policies", name):
-                    raise HarnessError(str(error)) from None
-            return str(error)
-        return ""
+        return Cell(policy, tricks, tuple(self._study.tricks), self._ground.scenario.levels)
 
     def _add(self, cell: Cell, policy: Policy, judged: list[Judged | None]) -> None:
         tricks = {label: self._study.tricks[label] for label in cell.tricks}
         try:
             recipe = compose(tricks)
-            self._ground.layout(recipe)
+            self._ground.layout(policy, recipe)
         except (Conflict, ValueError) as conflict:
             self.judgements.append(Judgement(cell, "invalid", str(conflict)))
             return
@@ -250,7 +238,9 @@ class _Expansion:
         self.replicates += [Replicate(cell, seed, made, program, data) for seed, made in trainings.items()]
         if spec.tune and not policy.codes:  # a solver has no learning rate
             self.candidates += [
-                Candidate(cell, rate, seed, self._ground.training(policy, recipe, seed, rate), data)
-                for rate in spec.tune.lr
-                for seed in spec.tune.seeds
+                self._candidate(cell, policy, recipe, rate, seed) for rate in spec.tune.lr for seed in spec.tune.seeds
             ]
+
+    def _candidate(self, cell: Cell, policy: Policy, recipe: Recipe, lr: float, seed: int) -> Candidate:
+        training = replace(self._ground.training(policy, recipe, seed, lr), save_to=None)
+        return Candidate(cell, lr, seed, training, self._ground.data)

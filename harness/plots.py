@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from harness.results import axes_of, scenario_of
-from harness.wording import points, trick_set
+from harness.wording import mean_sd, points, trick_set
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 """Okabe and Ito's palette, which the colour-blind can tell apart."""
@@ -44,8 +45,8 @@ def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure:
     how many.
     """
     top = effects[(effects["metric"] == "test_top1") & (effects["kind"] != "policy")].copy()
-    top["row"] = _rows(top)
-    cells = cells.assign(row=_rows(cells))
+    top["row"] = rows_of(top)
+    cells = cells.assign(row=rows_of(cells))
     rows = list(dict.fromkeys(cells["row"]))
     columns = list(dict.fromkeys(top["trick"])) or ["no trick"]
     values = top.pivot_table(index="row", columns="trick", values="estimate", dropna=False, observed=False)
@@ -88,7 +89,7 @@ def _wrap(name: str) -> str:
     return name.replace(" + ", "\n+ ").replace("_", "\n").replace(" together", "\ntogether")
 
 
-def _rows(frame: pd.DataFrame) -> list[str]:
+def rows_of(frame: pd.DataFrame) -> list[str]:
     """Return what a row of a figure is called: policy, and scenario where there are axes."""
     axes = axes_of(frame)
     return ["\n".join(filter(None, (row["policy"], scenario_of(row, axes)))) for row in frame.to_dict("records")]
@@ -112,6 +113,42 @@ def _effect_text(row: pd.DataFrame, cells: pd.DataFrame) -> str:
         text += "\nin every seed"
     planned = cells[["n", "failed", "diverged", "missing"]].sum(axis=1).max()
     return text if effect["n"] == planned else f"{text}\n{effect['n']} of {planned} pairs"
+
+
+def scenarios(cells: pd.DataFrame) -> Figure:
+    """Draw mean test top-1 ± sd without tricks, policies down and scenarios across; the best of each is framed."""
+    axes = axes_of(cells)
+    known = [row for row in cells.to_dict("records") if trick_set(row["cell"]) == "baseline"]
+    policies = list(dict.fromkeys(row["policy"] for row in known))
+    columns = list(dict.fromkeys(scenario_of(row, axes) for row in known))
+    by_place = {(row["policy"], scenario_of(row, axes)): row for row in known}
+    shown = np.full((len(policies), len(columns)), np.nan)
+    for (policy, scenario), row in by_place.items():
+        shown[policies.index(policy), columns.index(scenario)] = 100 * row["test_top1_mean"]
+    with mpl.rc_context(STYLE):
+        size = (max(7.6, 2.1 + 1.25 * len(columns)), 1.9 + 0.48 * len(policies))
+        figure = Figure(figsize=size, layout="constrained")
+        panel = figure.add_subplot()
+        cmap = mpl.colormaps["YlGnBu"].with_extremes(bad="#eeeeee")
+        image = panel.imshow(np.ma.masked_invalid(shown), cmap=cmap, aspect="auto")
+        panel.set_xticks(range(len(columns)), [name.replace(", ", ",\n") for name in columns])
+        panel.set_yticks(range(len(policies)), policies)
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+        middle = np.nanmean([np.nanmin(shown), np.nanmax(shown)]) if np.isfinite(shown).any() else 0
+        for j, scenario in enumerate(columns):
+            best = np.nanmax(shown[:, j], initial=-np.inf)
+            for i, policy in enumerate(policies):
+                row = by_place.get((policy, scenario), {})
+                text = mean_sd(row["test_top1_mean"], row["test_top1_sd"]) if row else "not run"
+                dark = bool(shown[i, j] > middle)
+                panel.text(j, i, text, ha="center", va="center", fontsize=8.5, color="white" if dark else "black")
+                if shown[i, j] == best:
+                    panel.add_patch(Rectangle((j - 0.48, i - 0.46), 0.96, 0.92, fill=False, ec="#D55E00", lw=2))
+        figure.colorbar(image, ax=panel, shrink=0.9, pad=0.02, label="test top-1, %")
+        panel.set_title("Test top-1 without tricks, by policy and scenario")
+        panel.set_xlabel("mean ± sd over seeds, %; the highest mean of each scenario is framed", color=GREY)
+    return figure
 
 
 def pareto(cells: pd.DataFrame) -> Figure:
@@ -171,7 +208,7 @@ def pareto_front(cells: pd.DataFrame) -> pd.DataFrame:
 
 def learning_curves(curves: pd.DataFrame) -> Figure:
     """Draw validation top-1 by epoch, one panel a policy, one line a trick set: the mean and the range over seeds."""
-    curves = curves.assign(row=_rows(curves))
+    curves = curves.assign(row=rows_of(curves))
     rows = list(dict.fromkeys(curves["row"]))
     names = list(dict.fromkeys(trick_set(cell) for cell in curves["cell"]))
     with mpl.rc_context(STYLE):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,8 +14,7 @@ from harness.errors import HarnessError
 from harness.models import weights
 from harness.models.build import build_model
 from harness.plan import Plan
-from harness.spec import Model
-from harness.training import Origin, Training
+from harness.training import Training
 
 
 def prepare(plan: Plan, cache: Path) -> None:
@@ -25,9 +24,10 @@ def prepare(plan: Plan, cache: Path) -> None:
             weights.fetch(weights.torchvision_weights(spec.model.name, spec.weights.torchvision))
     needed = [*(p.training for p in plan.prerequisites), *plan.trainings.values()]
     made = {p.training.digest for p in plan.prerequisites}
-    for model, classes, origin, left_alone in dict.fromkeys(chain.from_iterable(map(_loaded, needed))):
-        if origin.content not in made:
-            _check_fit(model, classes, Path(origin.path), left_alone)
+    loading = {(t.model, t.classes, t.kept_classes, t.origin): t for each in needed for t in _loaded(each)}
+    for training in loading.values():
+        if training.origin and training.origin.content not in made:
+            _check_fit(training)
     for training in {(t.data, t.data_root): t for t in reversed(needed)}.values():
         located = training.located_data
         if located.name != "digits":  # they are known to be well, and take a second to import
@@ -39,18 +39,21 @@ def prepare(plan: Plan, cache: Path) -> None:
                 )
 
 
-def _loaded(training: Training) -> Iterator[tuple[Model, int, Origin, tuple[str, ...]]]:
-    """Yield each network that a training loads: model, classes, where from, and the prefixes it leaves alone."""
+def _loaded(training: Training) -> Iterator[Training]:
+    """Yield a training, and one that stands for its teacher, as far as the networks that they load go."""
     if training.origin:
-        yield training.model, training.classes, training.origin, training.head + training.fresh
+        yield training
     if training.teacher:
-        yield training.teacher.model, training.classes, training.teacher.origin, ()
+        teacher = training.teacher
+        yield replace(training, model=teacher.model, origin=teacher.origin, head=(), kept_classes=None)
 
 
-def _check_fit(model: Model, classes: int, path: Path, left_alone: tuple[str, ...]) -> None:
+def _check_fit(training: Training) -> None:
+    assert training.origin is not None
     with torch.device("meta"):
-        module = build_model(model, classes, seed=0)
+        module = build_model(training.model, training.classes, seed=0, kept_classes=training.kept_classes)
     try:
-        weights.check_backbone(module, weights.read(path), left_alone)
+        state = weights.read(Path(training.origin.path))
+        weights.check_backbone(module, state, training.head, training.origin.partial)
     except HarnessError as error:
-        raise HarnessError(f"weights {path}: {error}") from None
+        raise HarnessError(f"weights {training.origin.path}: {error}") from None

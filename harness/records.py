@@ -63,6 +63,8 @@ class Finished:
     trainable_params: int
     wall_s: float
     weights_sha256: str
+    changed: tuple[str, ...]
+    """Names of the tensors that are not, bit for bit, in the weights it was trained from."""
     test_predictions: np.ndarray
     """Predicted class [N] of each test image, int64."""
     test_labels: np.ndarray

@@ -43,6 +43,8 @@ class Grid:
     """One row an epoch: axes, policy, cell, seed, epoch, step, train_loss, val_top1."""
     throughput: pd.DataFrame
     """One row a probe round: cell, program, host, round, images_per_s, peak_memory_bytes."""
+    prerequisites: pd.DataFrame
+    """One row a training that others needed: what, epochs, test_top1 on its own test images."""
     software: dict[str, list[str]]
     """What ran it: every value each of a few tags took."""
     experiment_id: str
@@ -70,6 +72,7 @@ def read_grid(store: Store, study: str, grid: str) -> Grid | None:
         runs=runs,
         curves=_trained_frame(store, runs, known, CURVES, _curve, tuple(_CURVE_TYPES)),
         throughput=_table(table or b"", _THROUGHPUT_TYPES),
+        prerequisites=_prerequisites(store, plan),
         software=_software([run for run in children if run.info.run_id in set(runs["run_id"])]),
         experiment_id=parent.info.experiment_id,
         run_id=parent.info.run_id,
@@ -77,6 +80,15 @@ def read_grid(store: Store, study: str, grid: str) -> Grid | None:
             store, runs if asked else runs.iloc[:0], known, BATCH_NORM, _figures, _FIGURE_COLUMNS
         ),
     )
+
+
+def _prerequisites(store: Store, plan: dict[str, Any]) -> pd.DataFrame:
+    rows = []
+    for needed in plan["prerequisites"]:
+        run = store.trained(needed["digest"], plan["versions"], kind="prerequisite")
+        top1 = run.data.metrics.get("test_top1") if run else None
+        rows.append({"what": needed["what"], "epochs": needed["epochs"], "test_top1": top1})
+    return pd.DataFrame(rows, columns=["what", "epochs", "test_top1"]).astype({"test_top1": float})
 
 
 def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:

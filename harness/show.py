@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -50,16 +52,19 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
     ]
     odd = [j for j in facts["judgements"] if j["verdict"] != "valid"]
     lines += (
-        ["Skipped or shared:", *(f"  {j['verdict']:8} {j['cell']}: {j['reason']}" for j in odd)]
+        ["Skipped or shared:", *_reasons(odd)]
         if odd
         else ["Nothing is skipped, and no two cells are the same training."]
     )
-    if facts["prerequisites"]:
+    first = Counter(f"{p['what']} ({p['epochs']} epochs)" for p in facts["prerequisites"])
+    if first:
         lines += [
             "",
             "Trained once, first:",
-            *(f"  {p['what']} ({p['epochs']} epochs)" for p in facts["prerequisites"]),
+            *(f"  {what}{f' × {count}' if count > 1 else ''}" for what, count in first.items()),
         ]
+    if facts["candidates"]:
+        lines += ["", f"Tuned before: {facts['candidates']} trainings on seeds outside the study, chosen on validation"]
     parts = {
         "pretraining": seconds.prerequisites_s,
         "tuning": seconds.tuning_s,
@@ -72,17 +77,37 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
 
 
 def _grid_lines(facts: dict[str, Any]) -> list[str]:
-    """Return the policies, each with its trick sets; policies with the same sets share a line."""
+    """Return the policies, each with its trick sets, and the scenarios; policies with the same sets share a line."""
     by_sets: dict[tuple[str, ...], list[str]] = {}
     for policy in facts["policies"]:
-        sets = tuple(c["cell"].partition(" | ")[2] for c in facts["cells"] if c["policy"] == policy)
-        by_sets.setdefault(sets, []).append(policy)
+        own = dict.fromkeys(trick_set(c["cell"]) for c in facts["cells"] if c["policy"] == policy)
+        by_sets.setdefault(tuple(own), []).append(policy)
     lines = []
     for sets, policies in by_sets.items():
         lines += [
-            f"Policies   {', '.join(policies)}",
-            "Trick sets " + "\n           ".join(sets or ("(none can run)",)),
+            *_wrapped("Policies   ", ", ".join(policies)),
+            *_wrapped("Trick sets ", " · ".join(sets or ("(none can run)",))),
         ]
+    lines += [
+        line
+        for axis, levels in facts["axes"].items()
+        for line in _wrapped("Axis       ", f"{axis}: {', '.join(levels)}")
+    ]
+    return lines
+
+
+def _wrapped(label: str, text: str) -> list[str]:
+    return textwrap.wrap(text, 110, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False)
+
+
+def _reasons(judgements: list[dict[str, Any]]) -> list[str]:
+    """Return what is skipped or shared, cells with one verdict and reason on one line."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for judgement in judgements:
+        grouped.setdefault((judgement["verdict"], judgement["reason"]), []).append(judgement["cell"])
+    lines = []
+    for (verdict, reason), cells in grouped.items():
+        lines += [f"  {verdict}: {reason}", *_wrapped("    ", " · ".join(cells))]
     return lines
 
 
@@ -187,11 +212,12 @@ def links_text(base: str, links: dict[str, dict[str, str]]) -> str:
 
 
 def _table(cells: pd.DataFrame) -> str:
-    """Return test top-1 by policy and trick set, in per cent: mean ± sd over seeds."""
+    """Return test top-1 by policy, trick set and scenario, in per cent: mean ± sd over seeds."""
     rows = cells.to_dict("records")
     policies = list(dict.fromkeys(row["policy"] for row in rows))
-    names = list(dict.fromkeys(trick_set(row["cell"]) for row in rows))
-    entries = {(row["policy"], trick_set(row["cell"])): _entry(row) for row in rows}
+    # A cell's name without its policy.
+    names = list(dict.fromkeys(row["cell"].partition(" | ")[2] for row in rows))
+    entries = {(row["policy"], row["cell"].partition(" | ")[2]): _entry(row) for row in rows}
     width = max(16, *(len(policy) + 2 for policy in policies))
     first = max(len(name) for name in [*names, "test top-1, %"]) + 2
     lines = ["test top-1, %".ljust(first) + "".join(policy.rjust(width) for policy in policies)]

@@ -121,7 +121,7 @@ def _shown(levels: Levels) -> str:
 
 def _identity(written: dict[str, Any]) -> dict[str, Any]:
     """Return what the user wrote without what changes no number of any training."""
-    kept = {key: value for key, value in written.items() if key not in ("about", "throughput")}
+    kept = {key: value for key, value in written.items() if key not in ("about", "throughput", "keep_weights")}
     if isinstance(kept["policies"], dict):
         kept["policies"] = {
             name: {key: value for key, value in (policy or {}).items() if key not in ("about", "source")}

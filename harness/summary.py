@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from harness.tricks import TRICKS
 from harness.versions import versions
 
 if TYPE_CHECKING:
-    from harness.plan import Cell, Plan
+    from harness.plan import Cell, Choice, Plan
 
 
 def summarise(plan: Plan) -> dict[str, Any]:
@@ -54,10 +55,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
             }
             for j in plan.judgements
         ],
-        "tuning": {
-            cell: {"lr": choice.lr, "at_edge": choice.at_edge, "val_top1": [list(pair) for pair in choice.val_top1]}
-            for cell, choice in plan.choices.items()
-        },
+        "tuning": {cell: _choice(choice) for cell, choice in plan.choices.items()},
         "candidates": len({candidate.training.digest for candidate in plan.candidates}),
         "diagnostics": spec.diagnostics.model_dump(),
         "replicates": len(plan.replicates),
@@ -81,6 +79,11 @@ def summarise(plan: Plan) -> dict[str, Any]:
             **spec.train.model_dump(mode="json"),
         },
     }
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    tried = [[lr, None if math.isnan(top1) else top1] for lr, top1 in choice.val_top1]
+    return {"lr": choice.lr, "at_edge": choice.at_edge, "val_top1": tried}
 
 
 def describe_data(data: Any) -> str:

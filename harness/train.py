@@ -74,6 +74,7 @@ def train(training: Training, cache: Path, device: torch.device) -> Iterator[Epo
         trainable_params=trainable_params(module, training),
         wall_s=time.perf_counter() - began,
         weights_sha256=state_sha256(state),
+        changed=weights.changed(state, training.origin),
         test_predictions=predictions.cpu().numpy(),
         test_labels=splits.test.labels.cpu().numpy(),
         duplicates_dropped=splits.duplicates_dropped,

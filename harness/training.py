@@ -25,6 +25,8 @@ class Origin:
     content: str
     """Digest of the training that makes them, or of the file."""
     path: str = _place()
+    partial: bool = False
+    """Whether what does not fit the network keeps its initial values, in place of an error."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,6 @@ class Training:
     classes: int
     head: tuple[str, ...]
     """Name prefixes of the head, which pretrained weights leave alone."""
-    fresh: tuple[str, ...] = field(default=(), kw_only=True)
-    """Name prefixes of what else pretrained weights leave alone, since an edit of the network left them no place."""
     origin: Origin | None
     """Where the backbone's weights come from; None draws them from the seed."""
     data: Data
@@ -58,6 +58,8 @@ class Training:
     """What the loss terms of the recipe imitate."""
     diagnose: bool = False
     """Whether batch norm is inspected once the training is over."""
+    kept_classes: int | None = None
+    """Classes of an old classifier that stays, under the new layer; None replaces it."""
     codes: Codes | None = None
     """What a solver fits in place of the phases, its stage by name."""
     data_root: str | None = _place(default=None)

@@ -54,7 +54,7 @@ class Tuning:
         A cell whose candidates all need what could not be made has none: its own trainings will fail as they do.
         """
         trainings = {c.training.digest: c for c in self._plan.candidates}
-        tried = self._tried()
+        tried = {digest: value for digest, value in self._tried().items() if digest in trainings}
         left = {digest: candidate for digest, candidate in trainings.items() if digest not in tried}
         if left:
             self._log.resume()

@@ -1,5 +1,6 @@
 """The versions that must be equal for a finished training to serve again."""
 
+from collections.abc import Mapping
 from importlib.metadata import version
 
 from harness import NUMERICS
@@ -10,6 +11,7 @@ def versions() -> dict[str, str]:
     return {"harness.numerics": str(NUMERICS), "harness.torch": version("torch")}
 
 
-def version_mark() -> str:
-    """Return them as part of a file's name."""
-    return f"n{NUMERICS}-torch{version('torch')}"
+def version_mark(tags: Mapping[str, str] | None = None) -> str:
+    """Return them as part of a file's name; `tags` are those of a run, by default of what runs now."""
+    found = tags or versions()
+    return f"n{found['harness.numerics']}-torch{found['harness.torch']}"

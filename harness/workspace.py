@@ -29,8 +29,12 @@ class Workspace:
 
     @property
     def checkpoints(self) -> Path:
-        """Weights that plans train, by digest."""
+        """Weights that are kept."""
         return self.root / "checkpoints"
+
+    def weights(self, digest: str, mark: str) -> Path:
+        """Return where the weights of a training lie, by its digest and the mark of the versions it is made by."""
+        return self.checkpoints / f"{digest}-{mark}.pt"
 
     @property
     def cache(self) -> Path:

@@ -96,7 +96,11 @@ def _check_child(workspace: Workspace, children: Sequence, parent) -> None:
     client = Store(workspace).client
     for key in ("train_loss", "val_top1"):
         assert [point.step for point in client.get_metric_history(child.info.run_id, key)] == [1, 2]
-    assert {f.path for f in client.list_artifacts(child.info.run_id)} == {"curves.csv", "test_predictions.npz"}
+    assert {f.path for f in client.list_artifacts(child.info.run_id)} == {
+        "changed.txt",
+        "curves.csv",
+        "test_predictions.npz",
+    }
     assert child.inputs.dataset_inputs[0].dataset.name.startswith("digits")
     assert client.get_run(parent.info.run_id).data.tags["mlflow.note.content"].startswith("# tiny")
 

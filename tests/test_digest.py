@@ -49,6 +49,12 @@ def test_a_dataclass_carries_its_type_and_leaves_out_where_things_lie():
     assert digest(Point(1.0)) != digest(Spot(1.0))
 
 
+def test_a_spec_section_leaves_out_what_changes_no_number():
+    fields = plain(TRAINING.data)
+    assert {"name", "root", "classes", "image_size"} <= set(fields)
+    assert not {"stream", "workers", "download"} & set(fields)
+
+
 def test_a_spec_section_carries_its_type_and_its_defaults():
     assert plain(StepDecay()) == {"type": "StepDecay", "milestones": [0.25, 0.5, 0.75], "factor": 0.1}
     assert digest(StepDecay()) == digest(StepDecay(factor=0.1))
@@ -74,6 +80,7 @@ TRAINING = two_steps()
     [
         replace(TRAINING, data_root="/elsewhere"),
         replace(TRAINING, save_to="/elsewhere/weights.pt"),
+        replace(TRAINING, data=TRAINING.data.model_copy(update={"stream": True, "workers": 0, "download": True})),
         two_steps(),
     ],
 )

@@ -9,6 +9,8 @@ from harness import specfile
 from harness.estimate import estimate
 from harness.models.build import build_model
 from harness.plan import make_plan
+from harness.spec import Model
+from tests.watching import two_steps
 
 CPU = torch.device("cpu")
 
@@ -170,3 +172,14 @@ def test_source_images_of_another_size_are_timed_at_that_size(planned, monkeypat
     ratio = estimate(large, 1, CPU).prerequisites_s / estimate(small, 1, CPU).prerequisites_s
     assert ratio == pytest.approx(4)
     assert estimate(large, 1, CPU).trainings_s == estimate(small, 1, CPU).trainings_s
+
+
+def test_edited_networks_are_timed_and_counted_apart(monkeypatch):
+    edited = two_steps(model=Model(name="mini_resnet14", variant="a"))
+    plain = two_steps(model=Model(name="mini_resnet14"))
+    assert plain.phases == edited.phases
+    monkeypatch.setattr(estimating, "_seconds_per_image", lambda t, _device: {"a": 2.0, "b": 1.0}[t.model.variant])
+    monkeypatch.setattr(estimating, "_forward_flops", lambda _training: 1.0)
+    monkeypatch.setattr(estimating, "_flops_per_image", lambda t: {"a": 3.0, "b": 1.0}[t.model.variant])
+    clock = estimating._Clock(CPU)
+    assert clock.step_s(edited) == pytest.approx(6 * clock.step_s(plain))

@@ -139,6 +139,30 @@ BAD = {
         "7: data",
         ["`root`"],
     ),
+    "published set without a root": (
+        '{name: digits, classes: ["5", "6", "7"]',
+        "{name: cifar10",
+        "7: data",
+        ["cifar10", "`root`"],
+    ),
+    "download of a folder": (
+        '{name: digits, classes: ["5", "6", "7"]',
+        "{name: image_folder, root: x, download: true",
+        "7: data",
+        ["image_folder", "download"],
+    ),
+    "streamed digits": (
+        "image_size: 8, shift",
+        "image_size: 8, stream: true, shift",
+        "7: data",
+        ["digits", "streamed"],
+    ),
+    "two kinds of crop": (
+        "{flip: true, crop_padding: 1}",
+        "{resized_crop: true, crop_padding: 1}",
+        "8: train.augment",
+        ["crop_padding", "resized_crop"],
+    ),
     "digits of 9 pixels": ("image_size: 8, shift", "image_size: 9, shift", "7: data", ["9", "multiple of 8"]),
     "optimizer of no name": (
         "lr: 0.05, augment",

@@ -25,24 +25,30 @@ State = dict[str, Tensor]
 
 PLAIN_SGD = OptimizerSpec(options={"momentum": 0.0, "nesterov": False})
 SMALL = Model(name="cifar_resnet8")
+BOTTLENECKS = Model(name="mini_resnet14", variant="a")
+"""A small network on which every surgery has a meaning."""
 TWO_CLASSES = Data(name="digits", classes=("5", "6"), image_size=8, train_per_class=8)
 
 
-def two_steps(tricks: Mapping[str, Trick] | None = None, policy: str = "full", seed: int = 0, **train: Any) -> Training:
+def two_steps(
+    tricks: Mapping[str, Trick] | None = None, policy: str = "full", seed: int = 0, model: Model = SMALL, **train: Any
+) -> Training:
     """Return a training of 16 images in two batches, from random weights; `train` are settings of the spec."""
     settings = Train(**{"epochs": 1, "batch_size": 8, "lr": 0.05, **train})
     recipe = compose(dict(tricks or {}))
     lr = settings.lr * prod(scale(settings.batch_size) for scale in recipe.lr_scales)
-    phases = resolve(POLICIES[policy], layout_of(SMALL, 2), settings.weight_decay, recipe.param_rules)
+    for _, surgery in recipe.surgeries:
+        model = surgery(model)
+    phases = resolve(POLICIES[policy], layout_of(model, 2), settings.weight_decay, recipe.param_rules)
     return Training(
-        model=SMALL,
+        model=model,
         classes=2,
         head=("fc",),
         origin=None,
         data=TWO_CLASSES,
         data_content="digits",
         train=settings.model_copy(update={"lr": lr}),
-        recipe=replace(recipe, param_rules=(), lr_scales=()),
+        recipe=replace(recipe, param_rules=(), lr_scales=(), surgeries=(), teacher=None),
         phases=phases,
         seed=seed,
     )

@@ -68,9 +68,13 @@ def _construct(model: Model, classes: int) -> nn.Module:
         raise HarnessError(unknown("classification model of torchvision", model.name, legal))
     # Inception's pretrained weights want images in [−1, 1], to which it maps those normalised as ImageNet's.
     options = {"inception_v3": {"init_weights": True, "transform_input": True}, "googlenet": {"init_weights": True}}
-    return torchvision.models.get_model(  # type: ignore[no-any-return]
-        model.name, weights=None, num_classes=classes, **options.get(model.name, {})
-    )
+    device = torch.get_default_device()
+    # RegNets compute their widths with tensors, which on the meta device have no values.
+    with torch.device("cpu" if model.name.startswith("regnet") else device):
+        module = torchvision.models.get_model(
+            model.name, weights=None, num_classes=classes, **options.get(model.name, {})
+        )
+    return module.to(device)  # type: ignore[no-any-return]
 
 
 def _append_head(model: Model, module: nn.Module, kept_classes: int, classes: int) -> None:

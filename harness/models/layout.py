@@ -1,6 +1,7 @@
 """The layout of a model: names and shapes as plain data, so that planning needs no weights."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from harness.models.stages import is_under
 from harness.models.zoo import Stages
@@ -24,8 +25,15 @@ class Layout:
         """Name prefixes of the head."""
         return dict(self.stages)["head"]
 
+    @cached_property
+    def _known(self) -> dict[str, str]:
+        return {name: self._find(name) for name in [*dict(self.parameters), *self.norms]}
+
     def stage(self, name: str) -> str:
         """Return the stage that holds the parameter or module `name`."""
+        return self._known.get(name) or self._find(name)
+
+    def _find(self, name: str) -> str:
         for stage, prefixes in self.stages:
             if any(is_under(name, prefix) for prefix in prefixes):
                 return stage

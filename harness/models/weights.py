@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Set
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 import torch
@@ -14,11 +16,17 @@ import torchvision
 from torch import Tensor, nn
 
 from harness.errors import HarnessError, unknown
+from harness.freezing.check import same_bits
+from harness.models.stages import is_under
 
 if TYPE_CHECKING:
-    from harness.training import Training
+    from harness.training import Origin, Training
 
 State = dict[str, Tensor]
+_NESTED = ("state_dict", "model")
+"""Where checkpoints keep a state dict beside epochs and optimizers."""
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])(?=\.)")
+"""Names as `denselayer1.norm.1.weight`, which today is `denselayer1.norm1.weight`."""
 
 
 def torchvision_weights(model: str, weights: str) -> torchvision.models.Weights:
@@ -65,8 +73,8 @@ def file_digest(path: Path) -> str:
 
 
 def saved(training: Training) -> bool:
-    """Whether the weights that a training saves are there."""
-    return training.save_to is not None and Path(training.save_to).exists()
+    """Whether the weights that a training keeps, if it keeps any, are there."""
+    return training.save_to is None or Path(training.save_to).exists()
 
 
 def save(state: State, path: Path) -> None:
@@ -82,49 +90,120 @@ def save(state: State, path: Path) -> None:
 
 
 def read(path: Path) -> State:
-    """Read a state dict, tensors only; raises HarnessError for anything else."""
+    """Read a state dict, tensors only; raises HarnessError for anything else.
+
+    It may lie under `state_dict` or `model` in a checkpoint, its names may begin with DataParallel's `module.`, and
+    those of a DenseNet may be the old ones that torchvision's own files have.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise HarnessError(f"cannot read a state dict from {path}: {error}") from error
+    state = next((content[key] for key in _NESTED if _is_nested(content, key)), content)
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
-        raise HarnessError(f"{path} holds no state dict (a flat mapping from names to tensors)")
-    return state
+        raise HarnessError(
+            f"{path} holds no state dict: a mapping from names to tensors, flat or under {' or '.join(_NESTED)}"
+        )
+    prefix = "module." if all(key.startswith("module.") for key in state) else ""
+    return {_OLD_DENSENET.sub(r"\1\2", key.removeprefix(prefix)): value for key, value in state.items()}
 
 
-def check_backbone(module: nn.Module, state: State, head: tuple[str, ...]) -> set[str]:
-    """Return the keys of `state` that belong in `module` outside its head, whose prefixes are `head`.
-
-    Raises HarnessError for keys that are missing, unexpected or of another shape outside the head.
-    """
-
-    def outside_head(names: Iterable[str]) -> set[str]:
-        return {name for name in names if not any(name.startswith(prefix + ".") for prefix in head)}
-
-    own = module.state_dict()
-    wanted, given = outside_head(own), outside_head(state)
-    misshapen = {
-        f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}"
-        for name in wanted & given
-        if state[name].shape != own[name].shape
-    }
-    # torch before 0.4.1 had no counters, and loads state dicts without them.
-    missing = {name for name in wanted - given if not name.endswith("num_batches_tracked")}
-    problems = {"missing": missing, "unexpected": given - wanted, "of another shape": misshapen}
-    if any(problems.values()):
-        told = (f"{what}: {_some(keys)}" for what, keys in problems.items() if keys)
-        raise HarnessError(f"the weights do not fit the model; {'; '.join(told)}")
-    return wanted & given
+def _is_nested(content: Any, key: str) -> bool:
+    return isinstance(content, dict) and isinstance(content.get(key), dict)
 
 
-def _some(names: set[str]) -> str:
+def changed(state: State, origin: Origin | None) -> tuple[str, ...]:
+    """Return the names in `state` of what is not, bit for bit, in the weights that it was trained from."""
+    source = read(Path(origin.path)) if origin else {}
+    return tuple(
+        name
+        for name, tensor in state.items()
+        if name not in source
+        or (source[name].dtype, source[name].shape) != (tensor.dtype, tensor.shape)
+        or not same_bits(source[name], tensor)
+    )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a state dict fits a network outside its new head."""
+
+    entering: State
+    """What goes in, by its names in the network."""
+    missing: frozenset[str]
+    unexpected: frozenset[str]
+    misshapen: frozenset[str]
+    """Names with the shape that is there and the shape there should be."""
+
+    @property
+    def left_out(self) -> str:
+        """What does not fit, in words; empty where all does."""
+        kinds = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.misshapen}
+        return "; ".join(f"{kind}: {_some(names)}" for kind, names in kinds.items() if names)
+
+
+def _some(names: Set[str]) -> str:
     shown = sorted(names)[:5]
     return ", ".join(shown) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def load_backbone(module: nn.Module, state: State, head: tuple[str, ...]) -> None:
-    """Load `state` into all of `module` but its head; raises HarnessError where it does not fit."""
-    wanted = check_backbone(module, state, head)
-    module.load_state_dict({name: state[name] for name in wanted}, strict=False)
+def fit_backbone(module: nn.Module, state: State, head: tuple[str, ...]) -> Fit:
+    """Compare `state` with `module` outside its head, whose name prefixes are `head`.
+
+    Where a new classifier is appended to an old one (see `build_model`), the old one counts as backbone.
+    """
+    appended = [name for name, child in module.named_modules() if _children(child) == ["old", "new"]]
+    if appended:
+        head = tuple(f"{name}.new" for name in appended)
+        names = {f"{name}.{kind}": f"{name}.old.{kind}" for name in appended for kind in ("weight", "bias")}
+        state = {names.get(key, key): value for key, value in state.items()}
+    own = {key: value for key, value in module.state_dict().items() if not _is_in(key, head)}
+    given = {key: value for key, value in state.items() if not _is_in(key, head)}
+    fitting = {key for key in given if key in own and given[key].shape == own[key].shape}
+    return Fit(
+        entering={key: value for key, value in given.items() if key in fitting},
+        # torch before 0.4.1 had no counters, and loads state dicts without them.
+        missing=frozenset(key for key in own if key not in given and not key.endswith("num_batches_tracked")),
+        unexpected=frozenset(given.keys() - own.keys()),
+        misshapen=frozenset(
+            f"{key} {tuple(given[key].shape)} for {tuple(own[key].shape)}"
+            for key in given.keys() & own.keys() - fitting
+        ),
+    )
+
+
+def classes_of(path: Path, head: tuple[str, ...]) -> int:
+    """Return the classes of the classifier in a checkpoint; raises HarnessError where it has none."""
+    matrices = [tensor for name, tensor in read(path).items() if _is_in(name, head) and tensor.ndim == 2]
+    if not matrices:
+        raise HarnessError(f"{path} has no classifier: nothing in it is named {' or '.join(head)}")
+    return len(matrices[-1])
+
+
+def _children(module: nn.Module) -> list[str]:
+    return [name for name, _ in module.named_children()]
+
+
+def _is_in(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(is_under(name, prefix) for prefix in prefixes)
+
+
+def check_backbone(module: nn.Module, state: State, head: tuple[str, ...], allow_mismatch: bool = False) -> Fit:
+    """Return how `state` fits `module` outside its head, as `fit_backbone` does.
+
+    Raises HarnessError for keys that are missing, unexpected or of another shape; with `allow_mismatch` only where no
+    key fits.
+    """
+    fit = fit_backbone(module, state, head)
+    if fit.left_out and not (allow_mismatch and fit.entering):
+        raise HarnessError(f"the weights do not fit the model; {fit.left_out}")
+    return fit
+
+
+def load_backbone(module: nn.Module, state: State, head: tuple[str, ...], allow_mismatch: bool = False) -> Fit:
+    """Load what fits of `state` into all of `module` but its head; raises HarnessError as `check_backbone`."""
+    fit = check_backbone(module, state, head, allow_mismatch)
+    module.load_state_dict(fit.entering, strict=False)
+    return fit

@@ -145,7 +145,7 @@ class Train(Section):
     """How a network is trained, before any trick."""
 
     epochs: Positive
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Positive
     lr: Rate
     """Base learning rate, by which every factor is multiplied."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
@@ -246,6 +246,8 @@ class Weights(Section):
     """One of torchvision's weights of the model, such as IMAGENET1K_V2."""
     checkpoint: str | None = None
     """A file with a state dict of the model, relative to the spec's own folder."""
+    allow_mismatch: bool = False
+    """Whether weights may be missing, left over or of another shape: what they do not fit begins at random."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

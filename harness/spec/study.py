@@ -192,6 +192,8 @@ class Spec(Section):
     """Whether cells run whose trick destroys what was pretrained."""
     throughput: Throughput = Throughput()
     diagnostics: Diagnostics = Diagnostics()
+    keep_weights: bool = False
+    """Whether the weights of every training are kept for `harness export`; each takes as much disk as the network."""
 
     @field_validator("train")
     @classmethod

@@ -16,6 +16,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from harness.errors import HarnessError
+from harness.views import CURRENT
 from harness.workspace import Workspace
 
 PARENT = "mlflow.parentRunId"
@@ -90,12 +91,22 @@ class Store:
         """Return the child runs of a grid, the latest first."""
         return list(self.search([parent.info.experiment_id], f"tags.`{PARENT}` = '{parent.info.run_id}'"))
 
-    def trained(self, digest: str, versions: Mapping[str, str]) -> Run | None:
+    def trained(self, digest: str, versions: Mapping[str, str], kind: str = "replicate") -> Run | None:
         """Return the finished run of a training in any study, made by the same versions, or None."""
         ids = [e.experiment_id for e in self.client.search_experiments()]
-        conditions = {"harness.digest": digest, "harness.kind": "replicate", **versions}
+        conditions = {"harness.digest": digest, "harness.kind": kind, **versions}
         where = " and ".join(f"tags.`{key}` = '{value}'" for key, value in conditions.items())
         return next(iter(self.search(ids, f"{where} and attributes.status = 'FINISHED'")), None)
+
+    def named(self, text: str) -> list[Run]:
+        """Return the runs whose id begins with `text`; where there is none, those of that name that count."""
+        ids = [e.experiment_id for e in self.client.search_experiments()]
+        if not ids or not text or "'" in text:
+            return []
+        by_id = self.search(ids, f"attributes.run_id LIKE '{text}%'")
+        by_name = self.search(ids, f"attributes.run_name = '{text}' and tags.`{CURRENT}` = 'true'")
+        # `%` and `_` in the text would stand for anything.
+        return [run for run in by_id if run.info.run_id.startswith(text)] or list(by_name)
 
     def search(self, experiments: list[str], where: str) -> Iterator[Run]:
         """Yield the active runs that match, the latest first, page by page: a single call stops in silence at 1,000."""

@@ -18,8 +18,12 @@ from harness.tricks.mixed_precision import MixedPrecisionTrick
 from harness.tricks.mixup import MixupTrick
 from harness.tricks.no_bias_decay import NoBiasDecayTrick
 from harness.tricks.random_erasing import RandomErasingTrick
+from harness.tricks.resnet_b import ResNetBTrick
+from harness.tricks.resnet_c import ResNetCTrick
+from harness.tricks.resnet_d import ResNetDTrick
 from harness.tricks.trivial_augment import TrivialAugmentTrick
 from harness.tricks.warmup import WarmupTrick
+from harness.tricks.zero_gamma import ZeroGammaTrick
 
 
 class Trick(Protocol):
@@ -32,6 +36,10 @@ class Trick(Protocol):
 
 
 TRICKS: dict[str, type[Trick]] = {
+    "resnet_b": ResNetBTrick,
+    "resnet_c": ResNetCTrick,
+    "resnet_d": ResNetDTrick,
+    "zero_gamma": ZeroGammaTrick,
     "linear_scaling": LinearScalingTrick,
     "warmup": WarmupTrick,
     "no_bias_decay": NoBiasDecayTrick,

@@ -6,6 +6,7 @@ import torchvision
 from torch import nn
 
 from harness.errors import HarnessError
+from harness.freezing.resolve import select
 from harness.models.build import build_model, check_image_size, layout_of
 from harness.models.cifar import CifarResNet
 from harness.models.layout import Layout
@@ -13,7 +14,7 @@ from harness.models.mini import MiniResNet
 from harness.models.outputs import loss
 from harness.models.zoo import MODELS
 from harness.seeds import derive
-from harness.spec import Model
+from harness.spec import Data, Model
 from tests.watching import changed, copy_of
 
 TORCHVISION = [name for name, architecture in MODELS.items() if architecture.family == "torchvision"]
@@ -132,6 +133,19 @@ def test_initial_weights_of_torchvisions_models_are_torchvisions(name):
 
 
 # The others are made of the same blocks.
+def test_inception_maps_images_normalised_as_imagenets_to_those_its_weights_want():
+    """Pixels p in [0, 1] to 2p − 1, as torchvision's Inception does once it has pretrained weights."""
+    pixels = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    data = Data(name="digits")
+    images = (pixels - torch.tensor(data.mean)[:, None, None]) / torch.tensor(data.std)[:, None, None]
+    entering: list[torch.Tensor] = []
+    module = build_model(Model(name="inception_v3"), 3, seed=0).eval()
+    module.get_submodule("Conv2d_1a_3x3").register_forward_pre_hook(lambda _, given: entering.append(given[0]))
+    with pytest.raises(RuntimeError, match="size"):  # too small to come out again
+        module(images)
+    torch.testing.assert_close(entering[0], 2 * pixels - 1)
+
+
 @pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize(
     "name", [name for name in MODELS if name not in ("resnet34", "resnet101", "resnet152", "vgg16")]
@@ -143,6 +157,48 @@ def test_every_parameter_gets_a_gradient_in_a_deterministic_step(name):
     loss(module(images), torch.eye(3)[:2]).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
     assert module.eval()(images).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("cifar_resnet8", ["fc"]),
+        ("mobilenet_v3_small", ["classifier.3"]),
+        ("inception_v3", ["AuxLogits.fc", "fc"]),
+        ("densenet121", ["classifier"]),
+    ],
+)
+def test_an_appended_head_is_a_linear_layer_over_the_logits_of_the_old(name, places):
+    model = Model(name=name)
+    plain, appended = build_model(model, 10, seed=3), build_model(model, 4, seed=3, kept_classes=10)
+    new = {f"{place}.new.{kind}" for place in places for kind in ("weight", "bias")}
+    state = appended.state_dict()
+    kept = {key.replace(".old.", "."): value for key, value in state.items() if key not in new}
+    assert not changed(copy_of(plain.state_dict()), copy_of({key: kept[key] for key in plain.state_dict()}))
+    assert state[f"{places[-1]}.new.weight"].shape == (4, 10)
+
+    images = torch.rand(2, 3, 75, 75, generator=torch.Generator().manual_seed(0))
+    by_hand = plain.eval()(images) @ state[f"{places[-1]}.new.weight"].T + state[f"{places[-1]}.new.bias"]
+    torch.testing.assert_close(appended.eval()(images), by_hand)
+
+    layout = layout_of(model, 4, 10)
+    assert set(dict(layout.parameters)) == {key for key, _ in appended.named_parameters()}
+    assert {layout.stage(key) for key in new} == {"head"}
+    assert set(select(("*.new.*",), [key for key, _ in layout.parameters], layout)) == new
+
+
+def test_a_head_without_a_linear_layer_cannot_be_appended_to():
+    stages = (("features", ("features",)), ("head", ("classifier",)))
+    with pytest.raises(HarnessError, match="the head of squeezenet1_1 ends in no linear layer"):
+        layout_of(Model(name="squeezenet1_1", stages=stages), 3, 10)
+
+
+@pytest.mark.parametrize(("name", "last"), [("convnext_tiny", "classifier.2"), ("vgg11", "classifier.6")])
+def test_a_head_of_several_layers_is_appended_to_at_the_last(name, last):
+    stages = (("features", ("features",)), ("head", ("classifier",)))
+    shapes = dict(layout_of(Model(name=name, stages=stages), 3, 10).parameters)
+    assert {key.partition(".new.")[0] for key in shapes if ".new." in key} == {last}
+    assert (shapes[f"{last}.old.weight"][0], shapes[f"{last}.new.weight"]) == (10, (3, 10))
 
 
 @pytest.mark.parametrize("name", MODELS)
