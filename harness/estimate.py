@@ -6,7 +6,7 @@ Nothing is trained. The count is exact for convolutions and matrix products; exp
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -47,14 +47,19 @@ def estimate(plan: Plan, jobs: int, device: torch.device) -> Estimate:
     """Estimate what running the whole plan from nothing takes with `jobs` worker processes."""
     clock = _Clock(device)
     probe = plan.study.spec.throughput
-    first = {r.program: r.training for r in plan.replicates}
+    probed = {program: training for _, program, training in plan.probed if not training.codes}
     planned = {r.training.digest: (r.training, r.data) for r in plan.replicates}
     tried = {c.training.digest: (c.training, c.data) for c in plan.candidates}
     trainings = [clock.training_s(*needed) for needed in planned.values()]
     tuning = [clock.training_s(*needed) for needed in tried.values()]
     before = [clock.training_s(p.training, p.data) for p in plan.prerequisites]
-    probes = [clock.step_s(t) * 2 * probe.steps * probe.rounds * len(t.phases) for t in first.values() if not t.codes]
-    return Estimate(sum(trainings) / min(jobs, len(trainings)), sum(tuning) / jobs, sum(before), sum(probes))
+    probes = [clock.step_s(t) * 2 * probe.steps * probe.rounds * len(t.phases) for t in probed.values()]
+    return Estimate(
+        sum(trainings) / min(jobs, len(trainings)),
+        sum(tuning) / max(min(jobs, len(tuning)), 1),
+        sum(before),
+        sum(probes),
+    )
 
 
 class _Clock:
@@ -77,9 +82,12 @@ class _Clock:
     def step_s(self, training: Training) -> float:
         """Return the seconds of one optimizer step, averaged over the phases."""
         phases = [(phase.start, sorted(phase.trainable), phase.bn_stats) for phase in training.phases]
-        key = str((training.model, phases))
+        teacher = training.teacher.model if training.teacher else None
+        key = str((training.model, training.data.image_size, teacher, phases))
         if key not in self._factor:
-            self._factor[key] = _flops_per_image(training) / _forward_flops(training)
+            alone = _forward_flops(training)
+            imitated = _forward_flops(replace(training, model=teacher, kept_classes=None)) if teacher else 0.0
+            self._factor[key] = (_flops_per_image(training) + imitated) / alone
         return self._factor[key] * training.train.batch_size * self._image_s(training) * _OVERHEAD
 
     def _image_s(self, training: Training) -> float:

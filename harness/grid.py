@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import mean
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from harness.execute.job import Job
 from harness.ledger import Ledger
 from harness.models import weights
 from harness.plan import Plan, Replicate
-from harness.prerequisites import train_first
+from harness.prerequisites import lost_to, train_first
 from harness.progress import Update
 from harness.records import Diagnosed, Epoch, Failed, Finished, Probed, Started
 from harness.results import current_runs
@@ -72,15 +72,13 @@ class GridRun:
             self._log.artifacts(self._log.run_id, {PLAN: json.dumps(summarise(self._plan), indent=1).encode()})
             shared, trainings = self._divide(todo)
             known = self._ledger.recall_speed(self._store.read_artifact(self._log.parent, THROUGHPUT))
-            failure = None if known and not trainings else (yield from self._train_first())
-            if not known and failure is None:
-                yield from self._probe()
+            lost = {} if known and not trainings else (yield from self._train_first())
+            if not known:
+                yield from self._probe(lost)
             for replicate, run in shared:
                 self._share(replicate, run)
-            if failure is None:
-                yield from self._train(trainings, done=len(shared), total=len(todo))
-            else:
-                self._fail_all(trainings, failure)
+            possible = self._fail_lost(trainings, lost)
+            yield from self._train(possible, done=len(todo) - sum(map(len, possible.values())), total=len(todo))
             status = self._status()
         finally:
             self._log.close(status)
@@ -126,20 +124,31 @@ class GridRun:
                 shared.append((replicate, run))
         return shared, trainings
 
-    def _train_first(self) -> Generator[Update, None, Failed | None]:
+    def _train_first(self) -> Generator[Update, None, dict[str, Failed]]:
         return train_first(self._plan.prerequisites, self._ledger, self._executor, self._job)
 
-    def _fail_all(self, trainings: dict[str, list[Replicate]], failure: Failed) -> None:
-        reason = f"what it needs failed: {failure.reason}"
-        for replicate in (replicate for needed in trainings.values() for replicate in needed):
-            self._ledger.begin(replicate, device="")
-            self._ledger.fail(replace(failure, digest=replicate.training.digest, reason=reason))
-            self._failed(replicate, reason)
+    def _fail_lost(
+        self, trainings: Mapping[str, list[Replicate]], lost: Mapping[str, Failed]
+    ) -> dict[str, list[Replicate]]:
+        """Fail the trainings that need what could not be made; returns the others."""
+        possible = {}
+        for digest, needed in trainings.items():
+            failure = lost_to(needed[0].training, lost)
+            if failure is None:
+                possible[digest] = needed
+                continue
+            for replicate in needed:
+                self._ledger.begin(replicate, device="")
+                self._ledger.fail(failure)
+                self._failed(replicate, failure.reason)
+        return possible
 
-    def _probe(self) -> Iterator[Update]:
-        """Measure the speed of every cell with nothing else running."""
+    def _probe(self, lost: Mapping[str, Failed]) -> Iterator[Update]:
+        """Measure the speed of every cell that can be trained, with nothing else running."""
         probe = self._plan.study.spec.throughput
-        first = {program: training for _, program, training in self._plan.probed}
+        first = {program: training for _, program, training in self._plan.probed if lost_to(training, lost) is None}
+        if not first:
+            return
         total = probe.rounds * len(first)
         yield Update("probing", 0, total)
         records = self._executor.run([self._job([*first.values()], (probe.rounds, probe.steps))])
@@ -147,7 +156,7 @@ class GridRun:
             assert isinstance(record, Probed)
             self._ledger.probed(record)
             yield Update("probing", done, total)
-        self._ledger.save_speed()
+        self._ledger.save_speed(first)
 
     def _train(self, trainings: dict[str, list[Replicate]], done: int, total: int) -> Iterator[Update]:
         yield self._update(done, total)

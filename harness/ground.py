@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 
@@ -28,6 +28,9 @@ from harness.workspace import Workspace
 
 T = TypeVar("T")
 Task = Literal["source", "target"]
+Role = Literal["pretraining", "teacher"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""In an order in which each finds what it needs."""
 EVERYTHING = Policy(phases=(Phase(trainable=("all",), bn_stats=("all",)),), init="random")
 
 
@@ -37,7 +40,7 @@ class Prerequisite:
 
     training: Training
     data: Survey
-    role: Literal["pretraining", "teacher"]
+    role: Role
 
     @property
     def at_seed_0(self) -> Training:
@@ -72,8 +75,6 @@ class Ground:
         self._surveys = {} if surveys is None else surveys
         self._origins: dict[tuple[object, ...], Origin | None] = {}
         self.data = self._survey(self.spec.data, self.spec.train)
-        with study.placing("data", "image_size"):
-            check_image_size(self.spec.model, len(self.data.classes), self.spec.data.image_size)
         self.prerequisites: dict[str, Prerequisite] = {}
         """By digest: those of all the trainings made so far."""
 
@@ -231,6 +232,7 @@ class Ground:
         if wanted.checkpoint:
             path = self._study.path.resolve().parent / wanted.checkpoint
             return Teacher(model, Origin(weights.file_digest(path), str(path)))
+        check_image_size(model, len(self.data.classes), self.spec.data.image_size)
         own = model == self.spec.model
         train = self.spec.train.model_copy(update={"epochs": wanted.epochs} if wanted.epochs else {})
         training = Training(
@@ -248,7 +250,7 @@ class Ground:
         )
         return Teacher(model, self._trained_first((training, self.data), "teacher"))
 
-    def _trained_first(self, made: tuple[Training, Survey], role: Literal["pretraining", "teacher"]) -> Origin:
+    def _trained_first(self, made: tuple[Training, Survey], role: Role) -> Origin:
         training, data = self._kept(made[0]), made[1]
         self.prerequisites.setdefault(training.digest, Prerequisite(training, data, role))
         return Origin(training.digest, str(training.save_to))
@@ -263,6 +265,8 @@ class Ground:
             with self._study.placing(*section, "data", *(("root",) if data.root else ("classes",))):
                 self._surveys[data] = survey(data, self._workspace.cache)
         found = self._surveys[data]
+        with self._study.placing(*section, "data", "image_size"):
+            check_image_size(self.spec.model, len(found.classes), data.image_size)
         if found.train_size < train.batch_size:
             with self._study.placing(*section, "train", "batch_size"):
                 raise HarnessError(f"{train.batch_size} is more than the {found.train_size} training images")

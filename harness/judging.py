@@ -55,7 +55,7 @@ def judge(ground: Ground, policy: Policy, trick: Trick) -> Judged | None:
         train = ground.spec.train
         lr_factors(phases, recipe.warmups, train.decay, train.epochs, ground.steps_per_epoch)
         edited = [name for where, init in recipe.inits if where != "source" for name in init.touches(layout)]
-    except ValueError as error:
+    except (HarnessError, ValueError) as error:
         return Judged("invalid", str(error))
     return _destructive(ground, policy, recipe, edited, phases)
 

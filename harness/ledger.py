@@ -6,7 +6,7 @@ import csv
 import io
 import platform
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -183,10 +183,10 @@ class Ledger:
             self.probed(Probed(program, 0, int(number), float(rate), int(memory)))
         return True
 
-    def save_speed(self) -> None:
-        """Keep the rounds of the probe with the grid; a cell that could not be probed has a row without numbers."""
+    def save_speed(self, tried: Collection[str]) -> None:
+        """Keep the rounds of the probe of the programs `tried` with the grid; one without has a row without numbers."""
         rows: list[tuple[object, ...]] = []
-        for name, program, _ in self._plan.probed:
+        for name, program in ((name, program) for name, program, _ in self._plan.probed if program in tried):
             cell_rows: list[tuple[object, ...]] = [
                 (r.round, r.images_per_s, r.peak_memory_bytes) for r in self._speed[program]
             ]

@@ -14,9 +14,12 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from harness.errors import unknown
 from harness.freezing.policy import Codes, Phase, Policy
-from harness.spec import Spec
+from harness.recipe import TeacherSpec
+from harness.spec import Spec, TrickSpec
 
 Location = tuple[int | str, ...]
+_DATACLASSES: dict[str, type] = {"codes": Codes, "phases": Phase, "teacher": TeacherSpec}
+"""Parts of a spec that are no sections, by the key they are written under; else it is a policy."""
 
 
 class Places:
@@ -110,7 +113,8 @@ def _siblings(location: Location) -> list[str]:
         if field is None:
             break
         model = _model_in(field.annotation)
-    return list(model.model_fields) if model else _dataclass_keys(location)
+    inside_trick = model is TrickSpec and len(location) > 2
+    return list(model.model_fields) if model and not inside_trick else _dataclass_keys(location)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
@@ -121,5 +125,5 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _dataclass_keys(location: Location) -> list[str]:
-    kind = Codes if "codes" in location else Phase if "phases" in location else Policy
-    return [field.name for field in dataclasses.fields(kind)]
+    inner = next((kind for part, kind in _DATACLASSES.items() if part in location), Policy)
+    return [field.name for field in dataclasses.fields(inner)]

@@ -11,7 +11,7 @@ from harness.data import Survey
 from harness.designs import TrickSet, trick_sets
 from harness.errors import HarnessError
 from harness.freezing.policies import Policy
-from harness.ground import Ground, Prerequisite
+from harness.ground import ROLES, Ground, Prerequisite
 from harness.judging import Judged, Verdict, judge, why_not
 from harness.recipe import Conflict, Recipe
 from harness.spec import Data, Levels
@@ -145,8 +145,11 @@ class Plan:
 def make_plan(study: Study, workspace: Workspace, choices: Mapping[str, Choice] | None = None) -> Plan:
     """Expand a study, with the learning rates of `choices`; raises HarnessError where it cannot mean anything."""
     surveys: dict[Data, Survey] = {}
-    grounds = [Ground(study, scenario, workspace, surveys) for scenario in study.scenarios]
-    parts = [_Expansion(study, ground, choices or {}) for ground in grounds]
+    grounds, parts = [], []
+    for scenario in study.scenarios:
+        with study.supposing(scenario):
+            grounds.append(Ground(study, scenario, workspace, surveys))
+            parts.append(_Expansion(study, grounds[-1], choices or {}))
     judgements = tuple(chain.from_iterable(part.judgements for part in parts))
     replicates = tuple(chain.from_iterable(part.replicates for part in parts))
     if not replicates:
@@ -157,7 +160,7 @@ def make_plan(study: Study, workspace: Workspace, choices: Mapping[str, Choice] 
         study,
         replicates,
         _noops(judgements, replicates),
-        tuple(prerequisites.values()),
+        tuple(sorted(prerequisites.values(), key=lambda p: ROLES.index(p.role))),
         tuple(chain.from_iterable(part.candidates for part in parts)),
         choices or {},
     )
@@ -228,7 +231,9 @@ class _Expansion:
         spec, data = self._ground.spec, self._ground.data
         choice = self._choices.get(cell.name)
         lr = choice.lr if choice else None
-        trainings = {seed: self._ground.training(policy, recipe, seed, lr) for seed in spec.seeds}
+        teaching = [label for label, trick in tricks.items() if trick(Recipe()).teacher]
+        with self._study.placing("tricks", *teaching):
+            trainings = {seed: self._ground.training(policy, recipe, seed, lr) for seed in spec.seeds}
         program = trainings[spec.seeds[0]].digest
         self.replicates += [Replicate(cell, seed, made, program, data) for seed, made in trainings.items()]
         if spec.tune and not policy.codes:  # a solver has no learning rate

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,12 +19,15 @@ from harness.training import Training
 
 def prepare(plan: Plan, cache: Path) -> None:
     """Fetch and check weights, decode images into `cache`; raises HarnessError naming the file that is wrong."""
-    spec = plan.study.spec
-    if spec.weights and not spec.weights.pretrain:
-        if spec.weights.torchvision:
+    for spec in (scenario.spec for scenario in plan.study.scenarios):
+        if spec.weights and spec.weights.torchvision:
             weights.fetch(weights.torchvision_weights(spec.model.name, spec.weights.torchvision))
-        _check_fit(next((t for t in plan.trainings.values() if t.origin), None))
     needed = [*(p.training for p in plan.prerequisites), *plan.trainings.values()]
+    made = {p.training.digest for p in plan.prerequisites}
+    loading = {(t.model, t.classes, t.kept_classes, t.origin): t for each in needed for t in _loaded(each)}
+    for training in loading.values():
+        if training.origin and training.origin.content not in made:
+            _check_fit(training)
     for training in {(t.data, t.data_root): t for t in reversed(needed)}.values():
         located = training.located_data
         if located.name != "digits":  # they are known to be well, and take a second to import
@@ -34,13 +39,21 @@ def prepare(plan: Plan, cache: Path) -> None:
                 )
 
 
-def _check_fit(training: Training | None) -> None:
-    if training is None or training.origin is None:
-        return
-    path = Path(training.origin.path)
+def _loaded(training: Training) -> Iterator[Training]:
+    """Yield a training, and one that stands for its teacher, as far as the networks that they load go."""
+    if training.origin:
+        yield training
+    if training.teacher:
+        teacher = training.teacher
+        yield replace(training, model=teacher.model, origin=teacher.origin, head=(), kept_classes=None)
+
+
+def _check_fit(training: Training) -> None:
+    assert training.origin is not None
     with torch.device("meta"):
         module = build_model(training.model, training.classes, seed=0, kept_classes=training.kept_classes)
     try:
-        weights.check_backbone(module, weights.read(path), training.head, training.origin.partial)
+        state = weights.read(Path(training.origin.path))
+        weights.check_backbone(module, state, training.head, training.origin.partial)
     except HarnessError as error:
-        raise HarnessError(f"weights {path}: {error}") from None
+        raise HarnessError(f"weights {training.origin.path}: {error}") from None

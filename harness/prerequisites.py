@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from harness.execute import Executor
 from harness.execute.job import Job
-from harness.ground import Prerequisite
+from harness.ground import Prerequisite, Role
 from harness.ledger import Ledger
 from harness.models import weights
 from harness.progress import Stage, Update
@@ -15,7 +16,7 @@ from harness.records import Epoch, Failed, Finished, Started
 from harness.summary import describe_data
 from harness.training import Training
 
-_STAGES: dict[str, Stage] = {"pretraining": "pretraining", "teacher": "teaching"}
+_STAGES: dict[Role, Stage] = {"pretraining": "pretraining", "teacher": "teaching"}
 
 
 def train_first(
@@ -23,12 +24,19 @@ def train_first(
     ledger: Ledger,
     executor: Executor,
     job: Callable[[Sequence[Training]], Job],
-) -> Generator[Update, None, Failed | None]:
-    """Train those whose weights are not there, role by role; returns the first failure, after which nothing follows."""
+) -> Generator[Update, None, dict[str, Failed]]:
+    """Train those whose weights are not there, role by role; returns why some could not be made, by digest."""
+    lost: dict[str, Failed] = {}
     for role, needed in groupby(prerequisites, key=lambda p: p.role):
-        missing = {p.training.digest: p for p in needed if not weights.saved(p.training)}
+        missing: dict[str, Prerequisite] = {}
+        for prerequisite in needed:
+            why = lost_to(prerequisite.training, lost)
+            if why:
+                lost[prerequisite.training.digest] = _passed_on(why, role)
+            elif not weights.saved(prerequisite.training):
+                missing[prerequisite.training.digest] = prerequisite
         names = {f"{p.training.model.name} on {describe_data(p.training.data)}" for p in missing.values()}
-        text, done, failure = ", ".join(sorted(names)), 0, None
+        text, done = ", ".join(sorted(names)), 0
         if missing:
             yield Update(_STAGES[role], 0, len(missing), text=text)
         for record in executor.run([job([p.training]) for p in missing.values()]):
@@ -44,7 +52,16 @@ def train_first(
             elif isinstance(record, Failed):
                 if ledger.begun(record.digest):
                     ledger.fail(record)
-                failure = failure or record
-        if failure:
-            return failure
-    return None
+                lost[record.digest] = _passed_on(record, role)
+    return lost
+
+
+def lost_to(training: Training, lost: Mapping[str, Failed]) -> Failed | None:
+    """Return why what a training needs could not be made, if so, as its own failure."""
+    needs = (training.origin, training.teacher.origin if training.teacher else None)
+    failures = [lost[origin.content] for origin in needs if origin and origin.content in lost]
+    return replace(failures[0], digest=training.digest) if failures else None
+
+
+def _passed_on(failed: Failed, role: Role) -> Failed:
+    return replace(failed, reason=f"its {role} failed: {failed.reason}")

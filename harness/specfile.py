@@ -57,6 +57,17 @@ class Study:
         except HarnessError as error:
             raise PlacedError(f"{self.places.at(location)}: {error}") from None
 
+    @contextmanager
+    def supposing(self, scenario: Scenario) -> Iterator[None]:
+        """Say of a HarnessError raised inside with which levels of the axes it came about."""
+        try:
+            yield
+        except HarnessError as error:
+            if not scenario.levels:
+                raise
+            place = self.places.at(("axes",))
+            raise PlacedError(f"{place}: with {_shown(scenario.levels)}: {error}") from None
+
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Study:
     """Read the spec at `path`, with `a.b=value` overrides; raises HarnessError for anything that is wrong with it."""
@@ -94,13 +105,18 @@ def _scenario(
         for parent in parents:
             section[parent] = section.get(parent) or {}
             section = section[parent]
+            if not isinstance(section, dict):
+                raise HarnessError(f"{places.at(('axes', key))}: {parent!r} is no section, but {section!r}")
         section[last] = value
     try:
         made = Spec.model_validate_json(json.dumps(written))
     except ValidationError as error:
-        shown = ", ".join(f"{axis} = {level}" for axis, level in levels)
-        raise HarnessError(f"{places.at(('axes',))}: with {shown}: {places.explain(error)}") from None
+        raise HarnessError(f"{places.at(('axes',))}: with {_shown(levels)}: {places.explain(error)}") from None
     return Scenario(levels, _rooted(made, folder))
+
+
+def _shown(levels: Levels) -> str:
+    return ", ".join(f"{axis} = {level}" for axis, level in levels)
 
 
 def _identity(written: dict[str, Any]) -> dict[str, Any]:

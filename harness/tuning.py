@@ -12,7 +12,7 @@ from harness.execute import Executor
 from harness.execute.job import Job
 from harness.ledger import Ledger
 from harness.plan import Candidate, Choice, Plan
-from harness.prerequisites import train_first
+from harness.prerequisites import lost_to, train_first
 from harness.progress import Update
 from harness.records import Epoch, Failed, Finished, Started
 from harness.training import Training
@@ -49,21 +49,23 @@ class Tuning:
         self._ledger = Ledger(plan, log, device)
 
     def run(self) -> Generator[Update, None, dict[str, Choice]]:
-        """Try what is left, yielding how far it is; returns the choices, none where what comes first has failed."""
+        """Try what is left, yielding how far it is; returns the choices.
+
+        A cell whose candidates all need what could not be made has none: its own trainings will fail as they do.
+        """
         trainings = {c.training.digest: c for c in self._plan.candidates}
         tried = {digest: value for digest, value in self._tried().items() if digest in trainings}
         left = {digest: candidate for digest, candidate in trainings.items() if digest not in tried}
         if left:
             self._log.resume()
             try:
-                failure = yield from train_first(self._plan.prerequisites, self._ledger, self._executor, self._job)
-                if failure:
-                    return {}
+                lost = yield from train_first(self._plan.prerequisites, self._ledger, self._executor, self._job)
+                left = {digest: c for digest, c in left.items() if lost_to(c.training, lost) is None}
                 yield from self._try(left, tried, len(trainings))
             except BaseException:
                 self._log.close("KILLED")
                 raise
-        return choose(self._plan.candidates, tried)
+        return choose([c for c in self._plan.candidates if c.training.digest in tried], tried)
 
     def _tried(self) -> dict[str, float]:
         """Return the validation top-1 of the candidates that an earlier run of this grid tried."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 Levels = tuple[tuple[str, str], ...]
@@ -52,17 +52,35 @@ def _written(value: Any) -> str:
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
+def names_of(axes: Axes) -> list[str]:
+    """Return the names of the axes, in their order."""
+    return [key if isinstance(values, dict) else name_of(key) for key, values in axes.items()]
+
+
+def settings_of(key: str, values: list[Any] | dict[str, dict[str, Any]]) -> list[str]:
+    """Return the settings that the axis `key` varies."""
+    return list(dict.fromkeys(setting for _, _, made in _levels(key, values) for setting in made))
+
+
 def check(axes: Axes) -> Axes:
-    """Return `axes`; raises ValueError for a setting that cannot vary, and for axes or levels that look alike."""
+    """Return `axes`; raises ValueError for what cannot vary or is varied twice, and for what looks alike."""
     for key, values in axes.items():
-        for setting in [key] if isinstance(values, list) else [s for made in values.values() for s in made]:
+        for setting in settings_of(key, values):
             if setting.split(".")[0] not in SECTIONS:
                 legal = ", ".join(SECTIONS)
                 raise ValueError(f"{setting!r} cannot vary; an axis is a setting of {legal}, such as train.lr")
         labels = [level for _, level, _ in _levels(key, values)]
         if not labels or len(set(labels)) < len(labels):
             raise ValueError(f"axis {key!r} needs levels that differ, not {labels}")
-    names = [key if isinstance(values, dict) else name_of(key) for key, values in axes.items()]
+        for label in labels:
+            # In the name of a cell, `|` stands between its parts.
+            if not label.strip() or "|" in label or "\n" in label:
+                raise ValueError(f"axis {key!r}: {label!r} cannot name a level; use a few words without '|'")
+    names = names_of(axes)
     if len(set(names)) < len(names):
         raise ValueError(f"two axes are named alike: {', '.join(names)}; name one yourself, with levels that set it")
+    for one, other in combinations(axes, 2):
+        for ours, theirs in product(settings_of(one, axes[one]), settings_of(other, axes[other])):
+            if f"{ours}.".startswith(f"{theirs}.") or f"{theirs}.".startswith(f"{ours}."):
+                raise ValueError(f"the axes {one!r} and {other!r} both set {max(ours, theirs, key=len)}")
     return axes

@@ -49,10 +49,27 @@ _COLUMNS = (
     "diverged",
     "missing",
 )
+_LONG_COLUMNS = (
+    "kind",
+    "trick",
+    "metric",
+    "estimate",
+    "low",
+    "high",
+    "interval",
+    "epoch",
+    "step",
+    "train_loss",
+    "figure",
+    "layer",
+    "value",
+)
 _PARAMS = ("model", "data", "epochs", "batch_size", "lr", "weight_decay", "optimizer")
 _MEANS = tuple(f"{metric}_{figure}" for metric in ("test_top1", "val_top1") for figure in ("mean", "sd"))
 RESERVED = frozenset((*_COLUMNS, *_PARAMS, *METRICS, *_MEANS))
 """Params of a run and columns of its tables, which no trick's label may take."""
+RESERVED_OF_AXES = (RESERVED - {*_PARAMS}) | {*_LONG_COLUMNS}
+"""Columns of the tables that have one for each axis: those of effects and curves too, but no params, which may vary."""
 
 
 def _check_labels(labels: dict[str, Any]) -> dict[str, Any]:
@@ -217,11 +234,12 @@ class Spec(Section):
         shared = set(self.seeds) & set(self.tune.seeds if self.tune else ())
         if shared:
             raise ValueError(f"tune.seeds: a rate chosen on a seed of the study flatters it: {sorted(shared)}")
-        names = {key if isinstance(values, dict) else axis.name_of(key) for key, values in self.axes.items()}
-        for name in names:
+        for name in axis.names_of(self.axes):
             _check_name(name)
-            if name in self.tricks or name in RESERVED - set(_PARAMS):
+            if name in self.tricks or name in RESERVED_OF_AXES:
                 raise ValueError(f"axes: {name!r} names a column already; name the axis yourself, with levels")
+        if self.tune and any("train.lr" in axis.settings_of(*levels) for levels in self.axes.items()):
+            raise ValueError("axes: train.lr cannot vary where `tune` chooses it")
         return self
 
     def policy(self, name: str) -> Policy:
