@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.freezing.policies import POLICIES
 from harness.freezing.resolve import Group
 from harness.learner import Learner, initial_model
 from harness.recipe import Recipe
@@ -160,7 +159,7 @@ def test_a_step_whose_gradients_overflow_is_skipped_and_its_scale_halved():
     assert {f"module.{name}" for name in parameters} <= changed(skipped, everything(learner))
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", ["full", "full_bn_frozen", "head", "head_bn"])
 def test_under_every_policy_a_scaled_step_has_gradients_to_search(policy):
     """Or torch would say "No inf checks were recorded for this optimizer" (lightning#4522)."""
     training = replace(two_steps(policy=policy), recipe=Recipe(precision=Float16()))
