@@ -70,7 +70,7 @@ def test_exported_weights_predict_what_the_run_predicted(
     changed = torch.load("changed.pt", weights_only=True)
     assert set(changed) == {"fc.weight", "fc.bias"}
     plan = make_plan(specfile.read(Path(spec)), stored)
-    source = torch.load(str(plan.prerequisites[0].save_to), weights_only=True)
+    source = torch.load(str(plan.prerequisites[0].training.save_to), weights_only=True)
     laid = build_model(Model(name="cifar_resnet8"), 3, seed=6)
     laid.load_state_dict(source | changed)
     assert np.array_equal(predict(laid, test, Normalise(TARGET, CPU)).numpy(), predicted)
