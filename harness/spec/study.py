@@ -229,18 +229,24 @@ class Spec(Section):
             raise ValueError(f"a seed is named twice: {list(seeds)}")
         return seeds
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        shared = set(self.seeds) & set(self.tune.seeds if self.tune else ())
-        if shared:
-            raise ValueError(f"tune.seeds: a rate chosen on a seed of the study flatters it: {sorted(shared)}")
-        for name in axis.names_of(self.axes):
+    @field_validator("axes")
+    @classmethod
+    def _check_axes(cls, axes: axis.Axes, info: ValidationInfo) -> axis.Axes:
+        for name in axis.names_of(axes):
             _check_name(name)
-            if name in self.tricks or name in RESERVED_OF_AXES:
-                raise ValueError(f"axes: {name!r} names a column already; name the axis yourself, with levels")
-        if self.tune and any("train.lr" in axis.settings_of(*levels) for levels in self.axes.items()):
-            raise ValueError("axes: train.lr cannot vary where `tune` chooses it")
-        return self
+            if name in info.data.get("tricks", {}) or name in RESERVED_OF_AXES:
+                raise ValueError(f"{name!r} names a column already; name the axis yourself, with levels that set it")
+        return axes
+
+    @field_validator("tune")
+    @classmethod
+    def _check_tune(cls, tune: Tune | None, info: ValidationInfo) -> Tune | None:
+        shared = set(info.data.get("seeds", ())) & set(tune.seeds if tune else ())
+        if shared:
+            raise ValueError(f"a rate chosen on a seed of the study flatters it; choose others than {sorted(shared)}")
+        if tune and any("train.lr" in axis.settings_of(*levels) for levels in info.data.get("axes", {}).items()):
+            raise ValueError("the learning rate is chosen for every cell, so train.lr can be no axis")
+        return tune
 
     def policy(self, name: str) -> Policy:
         """Return the policy that `name` stands for in this spec."""
