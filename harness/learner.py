@@ -15,6 +15,7 @@ from harness import optimizers
 from harness.freezing.apply import begin_phase, evaluation_mode, training_mode
 from harness.freezing.resolve import ResolvedPhase
 from harness.models import outputs, weights
+from harness.models.bfloat16 import spare_strided_convolutions
 from harness.models.build import build_model, layout_of
 from harness.recipe import Average
 from harness.seeds import derive
@@ -59,6 +60,8 @@ class Learner:
         self._device = next(module.parameters()).device
         recipe = training.recipe
         self._dtype = recipe.precision.dtype(self._device.type) if recipe.precision else torch.float32
+        if self._dtype == torch.bfloat16 and self._device.type == "cpu":
+            spare_strided_convolutions(module)
         # bfloat16 has the range of float32; only float16 needs its gradients scaled.
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
         self._teacher = teacher_of(training, self._device)
