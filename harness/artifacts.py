@@ -16,6 +16,7 @@ TRACEBACK = "traceback.txt"
 """Of a training that raised."""
 METRICS = (
     "test_top1",
+    "test_mean_per_class",
     "val_top1",
     "train_loss",
     "images_per_s",

@@ -70,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     sub = with_workers(with_spec(command("plan", _plan, "show what a spec would run; trains and writes nothing")))
-    sub.add_argument("--json", action="store_true", help="print the plan as JSON")
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the plan as JSON")
+    form.add_argument("--matrix", action="store_true", help="print the verdict on each trick under each policy")
     sub = with_workers(with_spec(command("run", _run, "run what is not finished yet, then report")))
     sub.add_argument("--inline", action="store_true", help="train in this process, for debugging")
     sub = with_workers(
@@ -126,8 +128,11 @@ def _columns(rows: Sequence[tuple[str, str, str]]) -> None:
 
 def _plan(options: argparse.Namespace) -> int:
     from harness import show
-    from harness.session import plan_of
+    from harness.session import matrix_of, plan_of
 
+    if options.matrix:
+        print(matrix_of(options.spec, options.set), end="")
+        return DONE
     plan, seconds = plan_of(options.spec, options.set, options.jobs, options.device)
     print(json.dumps(show.plan_json(plan, seconds), indent=1) if options.json else show.plan_text(plan, seconds))
     return DONE

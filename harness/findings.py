@@ -10,6 +10,9 @@ import pandas as pd
 from harness.results import axes_of, scenario_of
 from harness.wording import mean_sd, points, points_between, trick_set
 
+_LISTED = 8
+"""Policies or effects that a sentence lists at most."""
+
 
 def findings(cells: pd.DataFrame, effects: pd.DataFrame, seeds: int) -> list[str]:
     """Return the findings of a grid as sentences, each with its n and interval. None claims more than n can carry."""
@@ -57,13 +60,16 @@ def _policies(cells: pd.DataFrame, top: pd.DataFrame) -> list[str]:
 
 
 def _policies_of(begin: str, baselines: list[dict[Hashable, Any]], effects: list[dict[Hashable, Any]]) -> list[str]:
-    listed = ", ".join(f"{row['policy']} {mean_sd(row['test_top1_mean'], row['test_top1_sd'])} %" for row in baselines)
+    few = len(baselines) <= _LISTED
+    ranked = baselines if few else sorted(baselines, key=lambda row: -row["test_top1_mean"])
+    shown = [f"{row['policy']} {mean_sd(row['test_top1_mean'], row['test_top1_sd'])} %" for row in ranked]
+    listed = ", ".join(shown) if few else f"{', '.join(shown[:3])}, … {', '.join(shown[-3:])}"
     n = sorted({row["n"] for row in baselines})
     over = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
     how = "one seed" if n == [1] else f"mean ± sd over {over} seeds"
     sentences = [f"{begin}ithout tricks, test top-1 by policy ({how}): {listed}."]
     against = [f"{row['policy']} {_effect(row)}" for row in effects]
-    if against:
+    if against and few:
         sentences.append(f"Against {baselines[0]['policy']}, paired by seed: {'; '.join(against)}.")
     return sentences
 
@@ -81,7 +87,11 @@ def _strongest(top: pd.DataFrame) -> list[str]:
             sentences.append(f"Under {under}, no trick made any difference.")
             continue
         sentences.append(f"Under {under}, the largest measured difference is {best['trick']}: {_effect(best)}.")
-    return sentences
+    if len(sentences) <= _LISTED:
+        return sentences
+    largest = top.sort_values("estimate", key=abs, ascending=False).head(_LISTED).to_dict("records")
+    listed = "; ".join(f"{row['trick']} under {_under(row, axes)} {_effect(row)}" for row in largest)
+    return [f"Of {len(top)} effects the largest measured: {listed}."]
 
 
 def _effect(row: Mapping[Any, Any]) -> str:

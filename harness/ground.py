@@ -127,7 +127,7 @@ class Ground:
             seed=seed,
             kept_classes=self._kept_classes(policy, recipe),
             codes=resolve_codes(policy, layout),
-            diagnose=spec.diagnostics.batch_norm,
+            diagnose=spec.diagnostics.batch_norm and not policy.codes,
             data_root=spec.data.root,
         )
         if recipe.teacher:

@@ -66,11 +66,14 @@ def _destructive(
     """Return what pretrained or never learning weights are lost to a trick's edits."""
     pretrained = policy.init == "pretrained" and ground.spec.weights is not None
     never = [name for name in edited if not any(name in phase.trainable for phase in phases)]
-    if never:
-        return Judged("destructive", f"what it sets never learns under this policy: {some(never)}")
     if edited and pretrained:
-        return Judged("destructive", f"it overwrites {len(edited)} pretrained parameters: {some(edited)}")
+        again = ", and some of them never learn again" if never else ""
+        return Judged("destructive", f"it overwrites pretrained parameters ({some(edited, 1)}){again}")
+    if never:
+        return Judged("destructive", f"what it sets never learns under this policy ({some(never, 1)})")
     lost = ground.misfits(policy, recipe) if pretrained else []
     if lost:
-        return Judged("destructive", f"the pretrained weights do not fit and would start at random: {some(lost)}")
+        return Judged(
+            "destructive", f"the pretrained weights do not fit, and these would start at random: {some(lost)}"
+        )
     return None

@@ -96,7 +96,7 @@ class Learner:
             if parameters[name] in previous:
                 self.optimizer.state[parameters[name]] = previous[parameters[name]]
 
-    def train(self) -> None:
+    def leave_evaluation(self) -> None:
         """Put the network into the modes of its phase, after an evaluation."""
         training_mode(self.module, self.phase)
 
@@ -126,7 +126,7 @@ class Learner:
         with torch.no_grad():
             teacher_logits = self._teacher(images)
         for term in self._training.recipe.loss_terms:
-            loss = term.hard_weight * loss + term(outputs.logits_of(made), teacher_logits)
+            loss = term.hard_weight * loss + term(outputs.logits_of(made), teacher_logits.float())
         return loss
 
     def state(self) -> dict[str, Any]:

@@ -11,10 +11,13 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 import torchvision
 
 from harness import __version__
 from harness.artifacts import BATCH_NORM, CHANGED, CURVES, PREDICTIONS, THROUGHPUT, TRACEBACK
+from harness.data import accuracy_of
+from harness.evaluate import mean_per_class
 from harness.ground import Prerequisite
 from harness.plan import Candidate, Plan, Replicate
 from harness.records import Diagnosed, Epoch, Failed, Finished, Probed
@@ -119,6 +122,7 @@ class Ledger:
         images = self._epochs[record.digest][-1].step * training.train.batch_size
         values = {
             "test_top1": record.test_top1,
+            **_custom_accuracy(record, training),
             "wall_s": record.wall_s,
             "trainable_params": float(record.trainable_params),
             "frozen_unchanged": 1.0,
@@ -233,6 +237,14 @@ class Ledger:
             "optimizer": train.optimizer.name,
             **dict(replicate.cell.levels),
         }
+
+
+def _custom_accuracy(record: Finished, training: Training) -> dict[str, float]:
+    """Return the accuracy by which the field compares results on a data set, where that is not top-1."""
+    if accuracy_of(training.data) == "top1":
+        return {}
+    predictions, labels = torch.from_numpy(record.test_predictions), torch.from_numpy(record.test_labels)
+    return {"test_mean_per_class": mean_per_class(predictions, labels, training.classes)}
 
 
 def _data_of(training: Training) -> tuple[str, str]:

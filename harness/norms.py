@@ -6,9 +6,11 @@ from itertools import cycle
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.plots import COLOURS, GREY, STYLE, rows_of
+from harness.plots import COLOURS, GREY, PANELS, STYLE
+from harness.results import axes_of, scenario_of
 from harness.wording import mean_sd, trick_set
 
 _COLUMNS = {
@@ -38,6 +40,7 @@ def table(diagnosed: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         {
             "policy": row["policy"],
             "tricks": trick_set(row["cell"]),
+            **{axis: row[axis] for axis in axes_of(cells)},
             "running statistics": mean_sd(row["test_top1_mean"], row["test_top1_sd"]),
             **{title: mean_sd(*map(float, whole.loc[(row["cell"], figure)])) for figure, title in _COLUMNS.items()},
         }
@@ -53,31 +56,48 @@ def missing(diagnosed: pd.DataFrame) -> list[str]:
 
 
 def figure(diagnosed: pd.DataFrame) -> Figure:
-    """Draw the divergence of each layer before and after training without tricks, one line a policy: means over seeds.
+    """Draw the divergence of each layer before and after training without tricks: means over seeds.
 
-    Policies that start from the same network share the line of their start.
+    One panel a scenario, one line a policy. Policies that start from the same network share the line of their start.
     """
     rows = diagnosed[(diagnosed["layer"] != "") & (diagnosed["cell"].map(trick_set) == "baseline")]
-    rows = rows.assign(policy=[name.replace("\n", ", ") for name in rows_of(rows)])
-    layers = list(dict.fromkeys(rows["layer"]))
+    axes = axes_of(rows)
+    rows = rows.assign(scenario=[scenario_of(row, axes) for row in rows.to_dict("records")])
+    scenarios, layers = (list(dict.fromkeys(rows[name])) for name in ("scenario", "layer"))
+    colours = dict(zip(dict.fromkeys(rows["policy"]), cycle(COLOURS), strict=False))
+    wide = min(max(len(scenarios), 1), PANELS)
+    deep = -(-max(len(scenarios), 1) // PANELS)
+    with mpl.rc_context(STYLE):
+        size = (max(7.6, wide * (1.2 + 0.17 * len(layers)) + 2.2), deep * 3.0 + 1.6)
+        figure = Figure(figsize=size, layout="constrained")
+        panels = list(figure.subplots(deep, wide, sharey=True, sharex=True, squeeze=False).flat)
+        for panel, scenario in zip(panels, scenarios, strict=False):
+            _draw(panel, rows[rows["scenario"] == scenario], layers, colours)
+            panel.set_title(scenario, fontsize=10)
+        for panel in panels[max(len(scenarios), 1) :]:
+            panel.set_visible(False)
+        figure.supxlabel(
+            "batch norm, from the first layer to the last; mean over seeds, without tricks", color=GREY, size=9.5
+        )
+        figure.supylabel("divergence per channel, nats (log scale)", size=9.5)
+        figure.suptitle("Divergence of the training images from running statistics", x=0.01, ha="left", size=11)
+        handles = {label: h for panel in panels for h, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+        if handles:
+            figure.legend(handles.values(), handles, loc="outside right upper", frameon=False, fontsize=8.5)
+    return figure
+
+
+def _draw(panel: Axes, rows: pd.DataFrame, layers: list[str], colours: dict[str, str]) -> None:
     means = rows.pivot_table(index="layer", columns=["figure", "policy"], values="value").reindex(layers)
     policies = list(dict.fromkeys(rows["policy"]))
     starts: dict[tuple[float, ...], list[str]] = {}
     for policy in policies:
         starts.setdefault(tuple(means["shift_start", policy]), []).append(policy)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(max(7.6, 2.6 + 0.2 * len(layers)), 4.6), layout="constrained")
-        axes = figure.add_subplot()
-        axes.set_yscale("log")
-        for (values, sharing), dashes in zip(starts.items(), cycle(_DASHES), strict=False):
-            whose = "" if len(starts) == 1 else f" of {', '.join(sharing)}"
-            axes.plot(layers, values, color="black", ls=dashes, lw=1, zorder=3, label=f"start{whose}")
-        for policy, colour in zip(policies, cycle(COLOURS), strict=False):
-            axes.plot(layers, means["shift_end", policy], color=colour, lw=1.4, marker=".", label=f"end of {policy}")
-        axes.tick_params(axis="x", rotation=90, labelsize=7.5)
-        axes.set_xlabel("batch norm, from the first layer to the last; mean over seeds, without tricks", color=GREY)
-        axes.set_ylabel("divergence per channel, nats (log scale)")
-        axes.set_title("Divergence of the training images from running statistics")
-        if policies:
-            figure.legend(loc="outside right upper", frameon=False, fontsize=8.5)
-    return figure
+    panel.set_yscale("log")
+    for (values, sharing), dashes in zip(starts.items(), cycle(_DASHES), strict=False):
+        whose = "" if len(starts) == 1 else f" of {', '.join(sharing)}"
+        panel.plot(layers, values, color="black", ls=dashes, lw=1, zorder=3, label=f"start{whose}")
+    for policy in policies:
+        ends = means["shift_end", policy]
+        panel.plot(layers, ends, color=colours[policy], lw=1.4, marker=".", label=f"end of {policy}")
+    panel.tick_params(axis="x", rotation=90, labelsize=7.5)

@@ -33,7 +33,7 @@ STYLE: Any = {
 GREY = "#767676"
 HOLLOW = ("1", "2", "3", "4", "+", "x")
 DASHES = ("-", ":", "--", "-.")
-_PANELS = 4
+PANELS = 4
 """Panels side by side."""
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h", "d", "8", "H", *HOLLOW)
 
@@ -212,8 +212,8 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
     rows = list(dict.fromkeys(curves["row"]))
     names = list(dict.fromkeys(trick_set(cell) for cell in curves["cell"]))
     with mpl.rc_context(STYLE):
-        wide = min(max(len(rows), 1), _PANELS)
-        deep = -(-max(len(rows), 1) // _PANELS)
+        wide = min(max(len(rows), 1), PANELS)
+        deep = -(-max(len(rows), 1) // PANELS)
         figure = Figure(figsize=(2.75 * wide + 0.6, 2.3 * deep + 1.4), layout="constrained")
         panels = list(figure.subplots(deep, wide, sharey=True, sharex=True, squeeze=False).flat)
         for panel, row in zip(panels, rows, strict=False):
@@ -240,7 +240,9 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
                 frameon=False,
                 fontsize=8.5,
             )
-        figure.supxlabel("epoch", fontsize=9.5)
+        for panel in panels[max(0, len(rows) - wide) : len(rows)]:
+            panel.set_xlabel("epoch")
+            panel.tick_params(labelbottom=True)
         figure.supylabel("validation top-1, %", fontsize=9.5)
         figure.suptitle("Learning curves by policy: mean and range over seeds", x=0.01, ha="left", fontsize=11)
     return figure

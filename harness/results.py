@@ -84,7 +84,7 @@ def read_grid(store: Store, study: str, grid: str) -> Grid | None:
 
 def _prerequisites(store: Store, plan: dict[str, Any]) -> pd.DataFrame:
     rows = []
-    for needed in plan["prerequisites"]:
+    for needed in plan.get("prerequisites", ()):
         run = store.trained(needed["digest"], plan["versions"], kind="prerequisite")
         top1 = run.data.metrics.get("test_top1") if run else None
         rows.append({"what": needed["what"], "epochs": needed["epochs"], "test_top1": top1})

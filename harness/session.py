@@ -52,6 +52,14 @@ def plan_of(spec: Path, overrides: Sequence[str], jobs: int | None, device: str 
     return plan, estimate(plan, jobs or default_jobs(chosen, plan.study.spec.train.threads), chosen)
 
 
+def matrix_of(spec: Path, overrides: Sequence[str]) -> str:
+    """Plan a spec, and return the verdict on each trick under each policy."""
+    from harness.matrix import matrix
+    from harness.summary import summarise
+
+    return matrix(summarise(_plan(spec, overrides)))
+
+
 def report(spec: Path, overrides: Sequence[str]) -> Reported:
     """Rebuild the report of a spec from the tracking store alone; raises HarnessError where the grid was never run."""
     from harness.report import check_writable

@@ -127,7 +127,16 @@ def _identity(written: dict[str, Any]) -> dict[str, Any]:
             name: {key: value for key, value in (policy or {}).items() if key not in ("about", "source")}
             for name, policy in kept["policies"].items()
         }
+    kept["data"] = _images_of(kept["data"])
+    weights = kept.get("weights") or {}
+    if weights.get("pretrain"):
+        source = {**weights["pretrain"], "data": _images_of(weights["pretrain"]["data"])}
+        kept["weights"] = {**weights, "pretrain": source}
     return kept
+
+
+def _images_of(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key not in ("download", "stream", "workers")}
 
 
 def _rooted(spec: Spec, folder: Path) -> Spec:

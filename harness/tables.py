@@ -54,13 +54,14 @@ def effects_table(effects: pd.DataFrame, first: str) -> pd.DataFrame:
 
 def cells_table(cells: pd.DataFrame) -> pd.DataFrame:
     """Return every cell with its top-1 and its costs."""
-    axes = axes_of(cells)
+    axes, by_class = axes_of(cells), cells["test_mean_per_class"].notna().any()
     return pd.DataFrame(
         {
             "policy": row["policy"],
             "tricks": wording.trick_set(row["cell"]),
             **{axis: row[axis] for axis in axes},
             "test top-1, %": wording.mean_sd(row["test_top1_mean"], row["test_top1_sd"]),
+            **({"mean per class, %": wording.number(100 * row["test_mean_per_class"], ".1f")} if by_class else {}),
             "finished": f"{row['n']} of {row['n'] + row['failed'] + row['diverged'] + row['missing']}",
             "images per s": wording.number(row["images_per_s"], ",.0f"),
             "training, s": wording.number(row["train_s"], ".2f"),

@@ -47,7 +47,7 @@ def train(training: Training, cache: Path, device: torch.device) -> Iterator[Epo
     step = 0
     for epoch in range(1, epochs + 1):
         total = torch.zeros((), device=device)
-        learner.train()
+        learner.leave_evaluation()
         for images, targets in batches.epoch():
             if step in begins and step:
                 require_finite(total.item(), epoch)

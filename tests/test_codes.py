@@ -196,8 +196,8 @@ def test_the_stage_and_the_rectifying_are_those_of_the_training(tmp_path, monkey
 
     monkeypatch.setattr(codes, "codes_of", spy)
     run(coded(stage="stem", rectified=False), tmp_path)
-    # The stem is ("conv1", "bn1"): its last module. Test comes last, when C is chosen.
-    assert [(name, rectified) for name, rectified, _ in asked] == 3 * [("bn1", False)]
+    # The stem ends in a ReLU, its last module. Training comes first; test last, when C is chosen.
+    assert [(name, rectified) for name, rectified, _ in asked] == 3 * [("relu", False)]
     assert asked[0][2] == 40
 
 

@@ -110,12 +110,12 @@ def test_kept_weights_are_no_part_of_identity(write_spec: Callable[..., Path], w
 def test_changed_is_whatever_the_weights_it_started_from_do_not_give(tmp_path: Path) -> None:
     path = tmp_path / "source.pt"
     source = {name: torch.arange(4.0) for name in ("same", "moved", "signed", "cast", "cut")}
-    torch.save(source | {"signed": torch.zeros(1)}, path)
+    torch.save(source | {"signed": torch.zeros(1), "cast": torch.zeros(4)}, path)
     state = {
         "same": torch.arange(4.0),
         "moved": torch.arange(4.0) + 1,
         "signed": -torch.zeros(1),
-        "cast": torch.arange(4),
+        "cast": torch.zeros(4, dtype=torch.int32),
         "cut": torch.arange(3.0),
         "new": torch.ones(1),
     }

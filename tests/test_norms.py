@@ -26,7 +26,7 @@ def diagnosed(ends: dict[str, float] | None = None, starts: dict[str, float] | N
                 ("test_top1_source_backbone", "", 0.25, ""),
             ]
             for layer, factor in (("bn1", 1.0), ("layer1.bn", 4.0)):
-                start, end = (starts or {}).get(policy, 1.0), (ends or {}).get(policy, 0.1)
+                start, end = (starts or {}).get(policy, 1.0), (ends or {}).get(policy, 0.1) + 5 * ("mixup" in cell)
                 figures.append(("shift_start", layer, factor * (start + seed), ""))
                 figures.append(("shift_end", layer, factor * (end + seed), ""))
             rows += [(policy, cell, seed, *figure) for figure in figures]

@@ -97,7 +97,12 @@ BAD = {
     "negative rate": ("lr: 0.05, augment", "lr: -1, augment", "8: train.lr", ["-1", "greater than 0"]),
     "rate that is no number": ("lr: 0.05, augment", "lr: .nan, augment", "8: train.lr", ["NaN", "finite"]),
     "infinite rate": ("lr: 0.05, augment", "lr: .inf, augment", "8: train.lr", ["Infinity", "finite"]),
-    "batch of none": ("size: 8, lr: 0.05, augment", "size: 0, lr: 0.05, augment", "8: train.batch_size", ["0"]),
+    "batch of none": (
+        "epochs: 2, batch_size: 8",
+        "epochs: 2, batch_size: 0",
+        "8: train.batch_size",
+        ["0", "greater than 0"],
+    ),
     "trick parameter of 0": (
         "{epochs: 1}, mixup",
         "{epochs: 0}, mixup",

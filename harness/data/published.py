@@ -72,7 +72,7 @@ class Published:
     images: Callable[[Any], list[tuple[Image, int]]] = _files
     classes: Callable[[Any], Any] = attrgetter("classes")
     accuracy: Accuracy = "top1"
-    """The custom of transfer studies (Kornblith et al. 2019, table 1)."""
+    """The custom of transfer studies (Kornblith et al. 2019)."""
 
 
 PUBLISHED: dict[str, Published] = {

@@ -13,14 +13,14 @@ _AUXILIARY = {InceptionOutputs: 0.4, GoogLeNetOutputs: 0.3}
 
 
 def logits_of(outputs: Any) -> Tensor:
-    """Return the logits [N, K] of the network itself."""
-    return outputs if isinstance(outputs, Tensor) else outputs.logits
+    """Return the logits [N, K] of the network itself, as float32: autocast leaves them in 16 bits."""
+    return (outputs if isinstance(outputs, Tensor) else outputs.logits).float()
 
 
 def loss(outputs: Any, targets: Tensor, criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy) -> Tensor:
     """Return the criterion of the logits and targets [N, K], plus that of each auxiliary head at its weight."""
+    main = criterion(logits_of(outputs), targets)
     if isinstance(outputs, Tensor):
-        return criterion(outputs, targets)
-    main, *auxiliary = outputs
+        return main
     weight = _AUXILIARY[type(outputs)]
-    return criterion(main, targets) + weight * sum(criterion(logits, targets) for logits in auxiliary)
+    return main + weight * sum(criterion(logits.float(), targets) for logits in outputs[1:])

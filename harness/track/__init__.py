@@ -7,10 +7,11 @@ needs a training is that training's run; each other is a light one that copies i
 import logging
 import os
 
-# Read by mlflow when it is imported: no line for every run, no report of use to anybody.
+# Read by mlflow when it is imported: no line for every run or file, no report of use to anybody.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 from harness.track.log import GridLog  # noqa: E402

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torchvision
 from torch import nn
 
 from harness import specfile
@@ -13,7 +12,6 @@ from harness.freezing.resolve import ResolvedPhase, resolve
 from harness.learner import Learner, initial_model
 from harness.models import weights
 from harness.models.build import build_model, layout_of
-from harness.models.layout import Layout
 from harness.plan import Plan, make_plan
 from harness.spec import Model
 from harness.tricks import Trick
@@ -149,31 +147,6 @@ def test_every_step_of_a_policy_changes_exactly_its_own_keys(policy, tricks, tmp
         assert following is None or not changed(step.after, following.before)
 
 
-class WithAnotherLayer(nn.Module):
-    """An appended head: the old classifier with one more layer on top of it."""
-
-    def __init__(self, old: nn.Linear, classes: int) -> None:
-        super().__init__()
-        self.old, self.new = old, nn.Linear(old.out_features, classes)
-
-    def forward(self, features):
-        return self.new(self.old(features))
-
-
-def layout_by(module: nn.Module, *stages: tuple[str, tuple[str, ...]]) -> Layout:
-    """Return the layout of a network without batch norm that is not among the models."""
-    return Layout(tuple((name, tuple(p.shape)) for name, p in module.named_parameters()), (), stages)
-
-
-ALEXNET = (
-    ("stem", ("features.0",)),
-    ("stage1", ("features.3",)),
-    ("stage2", ("features.6", "features.8", "features.10")),
-    ("fc", ("classifier.1", "classifier.4")),
-    ("head", ("classifier.6",)),
-)
-
-
 def moved_by_each_phase(module: nn.Module, phases: Sequence[ResolvedPhase], pixels: int) -> list[set[str]]:
     """Take two steps in each phase; return the keys that changed in each."""
     generator = torch.Generator().manual_seed(0)
@@ -189,19 +162,23 @@ def moved_by_each_phase(module: nn.Module, phases: Sequence[ResolvedPhase], pixe
     return moved
 
 
+@pytest.mark.parametrize(("model", "layers"), [("alexnet", (1, 4, 6)), ("vgg16_bn", (0, 3, 6))])
+def test_last_3_fc_means_the_fully_connected_layers(model, layers):
+    (phase,) = resolve(POLICIES["last_3_fc"], layout_of(Model(name=model), 2), 0.05)
+    assert phase.trainable == {f"classifier.{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+    assert phase.bn_stats == ()
+
+
 def test_last_3_fc_changes_the_fully_connected_layers_of_an_alexnet():
-    torch.manual_seed(0)
-    module = torchvision.models.alexnet(num_classes=2)
-    (moved,) = moved_by_each_phase(module, resolve(POLICIES["last_3_fc"], layout_by(module, *ALEXNET), 0.05), 64)
+    model = Model(name="alexnet")
+    phases = resolve(POLICIES["last_3_fc"], layout_of(model, 2), 0.05)
+    (moved,) = moved_by_each_phase(build_model(model, 2, seed=0), phases, 64)
     assert moved == {f"classifier.{layer}.{kind}" for layer in (1, 4, 6) for kind in ("weight", "bias")}
 
 
 def test_extra_fc_changes_the_layer_on_top_alone():
-    module = build_model(SMALL, classes=5, seed=0)
-    assert isinstance(module.fc, nn.Linear)
-    module.fc = WithAnotherLayer(module.fc, classes=2)
-    stages = layout_of(SMALL, 5).stages
-    (moved,) = moved_by_each_phase(module, resolve(POLICIES["extra_fc"], layout_by(module, *stages), 0.05), 8)
+    phases = resolve(POLICIES["extra_fc"], layout_of(SMALL, 2, kept_classes=5), 0.05)
+    (moved,) = moved_by_each_phase(build_model(SMALL, 2, seed=0, kept_classes=5), phases, 8)
     assert moved == {"fc.new.weight", "fc.new.bias"}
 
 

@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 from harness.errors import HarnessError
 from harness.recipe import Conflict, Recipe
 from harness.seeds import derive
-from harness.tricks import compose
+from harness.tricks import Trick, compose
 from harness.tricks.cutmix import BatchCutMix, CutMixTrick, box_around, cutmix
 from harness.tricks.mixup import MixupTrick, mixup
 from tests.watching import changed, two_steps, watch
@@ -129,7 +129,7 @@ def test_a_training_sees_mixed_images_of_the_same_batches(tmp_path):
     base, with_trick = (watch(two_steps(tricks, seed=5), tmp_path) for tricks in ({}, {"cutmix": CutMixTrick(0.7)}))
     generator = np.random.default_rng(derive(5, "BatchCutMix"))
     for plain, mixed in zip(base, with_trick, strict=True):
-        lam, row, column = generator.beta(0.7, 0.7), generator.integers(8), generator.integers(8)
+        lam, row, column = generator.beta(0.7, 0.7), int(generator.integers(8)), int(generator.integers(8))
         box, order = box_around(row, column, lam, 8, 8), torch.from_numpy(generator.permutation(8))
         images, targets = cutmix(plain.images, plain.targets, box, order)
         assert torch.equal(mixed.images, images)
@@ -139,7 +139,7 @@ def test_a_training_sees_mixed_images_of_the_same_batches(tmp_path):
 
 def test_beside_mixup_one_of_them_is_drawn_for_each_batch(tmp_path):
     """Each goes on in its own stream where it is drawn; which one is drawn comes from a third."""
-    both = {"mixup": MixupTrick(1.0), "cutmix": CutMixTrick(1.0)}
+    both: dict[str, Trick] = {"mixup": MixupTrick(1.0), "cutmix": CutMixTrick(1.0)}
     base, with_both = (watch(two_steps(tricks, seed=5, epochs=6), tmp_path) for tricks in ({}, both))
     choice, of_mixup, of_cutmix = (
         np.random.default_rng(derive(5, name)) for name in ("choice of mix", "BatchMixup", "BatchCutMix")
@@ -152,7 +152,7 @@ def test_beside_mixup_one_of_them_is_drawn_for_each_batch(tmp_path):
             lam, order = of_mixup.beta(1.0, 1.0), torch.from_numpy(of_mixup.permutation(8))
             images, targets = mixup(plain.images, plain.targets, lam, order)
         else:
-            lam, row, column = of_cutmix.beta(1.0, 1.0), of_cutmix.integers(8), of_cutmix.integers(8)
+            lam, row, column = of_cutmix.beta(1.0, 1.0), int(of_cutmix.integers(8)), int(of_cutmix.integers(8))
             box, order = box_around(row, column, lam, 8, 8), torch.from_numpy(of_cutmix.permutation(8))
             images, targets = cutmix(plain.images, plain.targets, box, order)
         torch.testing.assert_close(mixed.images, images)

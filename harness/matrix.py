@@ -1,0 +1,34 @@
+"""The matrix of a plan: what can be said of every trick under every policy, as a Markdown table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_MARKS = {"valid": "✓", "noop": "=", "destructive": "✗", "invalid": "–"}
+_LEGEND = (
+    "✓ valid · = no operation: the same training as without the trick · ✗ destructive: skipped unless the spec says "
+    "`destructive: run` · – invalid: cannot mean anything. Numbers refer to the reasons below."
+)
+
+
+def matrix(plan: Mapping[str, Any]) -> str:
+    """Return the verdict on each trick alone under each policy, of the plan as `summary.summarise` has it."""
+    policies, tricks = list(plan["policies"]), list(plan["tricks"])
+    verdicts = {(j["policy"], tuple(j["tricks"])): j for j in plan["judgements"]}
+    reasons: dict[str, int] = {}
+
+    def mark(policy: str, trick: str) -> str:
+        # A policy that means nothing has one judgement, on its baseline.
+        judgement = verdicts.get((policy, (trick,))) or verdicts[policy, ()]
+        reason = judgement["reason"] if judgement["verdict"] != "noop" else ""
+        number = f" {reasons.setdefault(reason, len(reasons) + 1)}" if reason else ""
+        return _MARKS[judgement["verdict"]] + number
+
+    # Policies across would be too many columns to read.
+    rows = [[f"`{policy}`", *(mark(policy, trick) for trick in tricks)] for policy in policies]
+    head = ["policy", *(f"`{trick}`" for trick in tricks)]
+    lines = [head, ["---", *(":-:" for _ in tricks)], *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    notes = "\n".join(f"{number}. {reason}" for reason, number in reasons.items())
+    return f"{_LEGEND}\n\n{table}\n\n{notes}\n"
