@@ -91,6 +91,8 @@ class Ledger:
         tags = {"harness.kind": kind, "harness.digest": training.digest, "harness.device": device}
         if kind == "replicate":
             tags[CURRENT] = "true"
+        # A teacher may be the very training of a cell, which then has a run of its own.
+        self._epochs.pop(training.digest, None)
         self._runs[training.digest] = self._log.begin(name, params, tags, _data_of(training))
 
     def epoch(self, record: Epoch) -> None:

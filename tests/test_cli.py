@@ -1,5 +1,6 @@
 """The commands as people use them: real command line, real worker processes, real SQLite store."""
 
+import io
 import json
 import os
 import shutil
@@ -451,3 +452,98 @@ def test_diagnosed_batch_norm_is_kept_with_each_run_and_reported(stored: Workspa
     assert (kept["figure"] == "shift_end").sum() == 9
     (pretraining,) = by_kind(runs_of(stored), "prerequisite")
     assert not any(name.startswith("test_top1_") for name in pretraining.data.metrics)
+
+
+ONE = (("policies: [full, head]", "policies: [full]"), ("seeds: 2", "seeds: 1"))
+"""One policy at one seed."""
+
+
+def test_rates_are_chosen_once_on_validation_and_on_seeds_of_their_own(
+    stored: Workspace, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = write_spec(
+        *ONE,
+        ("tricks: {warmup: {epochs: 1}, mixup: }", "tricks: [mixup]"),
+        ("rounds: 2, steps: 1}", "rounds: 2, steps: 1}\ntune: {lr: [0.01, 0.1, 1.0e+30], seeds: 1}"),
+    )
+    assert cli.main(["run", str(spec), "--inline"]) == cli.DONE
+    runs = runs_of(stored)
+    tried, (parent,) = by_kind(runs, "tuning"), by_kind(runs, "grid")
+    assert len(tried) == 2 * 3 * 1, "cells × rates × seeds"
+    assert parent.info.status == "FINISHED"
+    top1: dict[tuple[str, str], list[float]] = {}
+    for run in tried:
+        assert not any(name.startswith("test") for name in run.data.metrics)
+        assert run.data.params["seed"] == "1000000"
+        assert (run.info.status == "FAILED") is (run.data.params["lr"] == "1e+30")
+        key = (run.data.params["cell"].removeprefix("tuning | "), run.data.params["lr"])
+        top1.setdefault(key, []).append(run.data.metrics.get("val_top1", -1.0))
+    cells = ("full | baseline", "full | mixup")
+    best = {cell: max(("0.01", "0.1"), key=lambda lr: (sum(top1[cell, lr]), -float(lr))) for cell in cells}
+    trained = by_kind(runs, "replicate")
+    assert {run.data.params["cell"]: run.data.params["lr"] for run in trained} == best
+    assert set(table(stored, "runs")["cell"]) == set(table(stored, "cells")["cell"]) == set(cells)
+    assert set(table(stored, "runs")["seed"]) == {0}
+
+    capsys.readouterr()
+    assert cli.main(["run", str(spec), "--inline"]) == cli.DONE
+    said = capsys.readouterr()
+    assert "Nothing to train" in said.out
+    assert "tuning" not in said.err
+    assert len(runs_of(stored)) == len(runs)
+
+    # A process that died while it tuned: what it had not ended is tried again, and nothing else.
+    store = Store(stored)
+    victim = next(run for run in tried if run.info.status == "FINISHED")
+    store.client.update_run(victim.info.run_id, status="RUNNING")
+    store.client.update_run(parent.info.run_id, status="RUNNING")
+    assert cli.main(["run", str(spec), "--inline"]) == cli.DONE
+    after = runs_of(stored)
+    assert len(after) == len(runs) + 1
+    assert store.client.get_run(parent.info.run_id).info.status == "FINISHED"
+    assert {run.info.status for run in after} == {"FINISHED", "FAILED", "KILLED"}
+
+    # Without tuning it is another grid, at the rate of the spec.
+    assert cli.main(["run", str(spec), "--inline", "--set", "tune=null"]) == cli.DONE
+    assert len(by_kind(runs_of(stored), "grid")) == 2
+    rates = {run.data.params["lr"] for run in by_kind(runs_of(stored), "replicate")[:2]}
+    assert rates == {"0.05"}
+
+
+def test_a_teacher_is_trained_once_first_and_its_time_is_charged(stored: Workspace, write_spec: WriteSpec) -> None:
+    spec = write_spec(*ONE, ("tricks: {warmup: {epochs: 1}, mixup: }", "tricks: [distillation]"))
+    assert cli.main(["run", str(spec), "--inline"]) == cli.DONE
+    runs = runs_of(stored)
+    prerequisites = {run.info.run_name: run for run in by_kind(runs, "prerequisite")}
+    assert set(prerequisites) == {"pretraining", "teacher"}
+    teacher = prerequisites["teacher"]
+    assert 0 <= teacher.data.metrics["test_top1"] <= 1
+    assert prerequisites["pretraining"].info.end_time <= teacher.info.start_time
+
+    # The teacher is the very training of the baseline, which has its own curves all the same.
+    cells = {run.data.params["cell"]: run for run in by_kind(runs, "replicate")}
+    base, taught = cells["full | baseline"], cells["full | distillation"]
+    assert teacher.data.tags["harness.digest"] == base.data.tags["harness.digest"]
+    assert teacher.data.tags["harness.weights_sha256"] == base.data.tags["harness.weights_sha256"]
+    assert teacher.info.end_time <= taught.info.start_time
+    curves = pd.read_csv(io.BytesIO(Store(stored).read_artifact(base, "curves.csv") or b""))
+    assert curves["epoch"].tolist() == [1, 2]
+
+    speed = pd.read_csv(io.BytesIO(Store(stored).read_artifact(by_kind(runs, "grid")[0], "throughput.csv") or b""))
+    rates = speed.groupby("cell")["images_per_s"].median()
+    assert set(rates.index) == {*cells, "teacher cifar_resnet8"}
+    images = 2 * 3 * 8  # epochs × steps × batch, of the student as of the teacher
+    expected = images / rates["full | distillation"] + images / rates["teacher cifar_resnet8"]
+    assert taught.data.metrics["train_s"] == pytest.approx(expected)
+    assert base.data.metrics["train_s"] == pytest.approx(images / rates["full | baseline"])
+
+
+def test_a_pretraining_that_diverges_fails_its_own_scenario_alone(stored: Workspace, write_spec: WriteSpec) -> None:
+    rates = "{well: {weights.pretrain.train.lr: 0.05}, hot: {weights.pretrain.train.lr: 1.0e+30}}"
+    spec = write_spec(*ONE, ("tricks: {warmup: {epochs: 1}, mixup: }", f"axes: {{source: {rates}}}"))
+    assert cli.main(["run", str(spec), "--inline"]) == cli.SOME_FAILED
+    runs = table(stored, "runs").set_index("source")
+    assert runs["status"].to_dict() == {"well": "finished", "hot": "diverged"}
+    assert runs["reason"]["hot"].startswith("its pretraining failed: training loss is")
+    assert runs["images_per_s"]["well"] > 0
+    assert not [run for run in runs_of(stored) if run.info.status == "RUNNING"]

@@ -100,7 +100,8 @@ def _seed_list(value: Any) -> Any:
 
 
 def _tuning_seeds(value: Any) -> Any:
-    return tuple(range(_FIRST_TUNING_SEED, _FIRST_TUNING_SEED + value)) if type(value) is int else value
+    seeds = _seed_list(value)
+    return tuple(_FIRST_TUNING_SEED + seed for seed in seeds) if type(value) is int else seeds
 
 
 class TrickSpec(BaseModel):

@@ -82,8 +82,8 @@ class GridLog:
         self._client.update_run(self.run_id, status="RUNNING")
 
     def settle(self, status: str) -> None:
-        """Give a grid of which nothing is left the status it deserves, where a dead process left it another."""
-        if self.parent.info.status != status:
+        """Give a grid of which nothing is left the status it deserves, where it has another."""
+        if self._client.get_run(self.run_id).info.status != status:
             self._client.set_terminated(self.run_id, status)
 
     def supersede(self, runs: Iterable[Run]) -> None:
