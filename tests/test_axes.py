@@ -8,7 +8,7 @@ from harness.effects import COLUMNS, cells, effects
 from harness.errors import HarnessError
 from harness.plan import make_plan
 from harness.results import axes_of, runs_frame
-from harness.spec.axes import check, name_of, scenarios
+from harness.spec.axes import Axes, check, name_of, scenarios
 from harness.spec.study import RESERVED_OF_AXES
 from harness.summary import summarise
 from tests.samples import VERSIONS, fake_run, throughput_table
@@ -263,7 +263,7 @@ def test_the_learning_rate_does_not_vary_where_it_is_chosen(write_axes):
 
 
 def test_check_returns_what_it_was_given():
-    axes = {"train.lr": [0.1, 0.2], "length": {"short": {"train.epochs": 1}, "long": {"train.epochs": 2}}}
+    axes: Axes = {"train.lr": [0.1, 0.2], "length": {"short": {"train.epochs": 1}, "long": {"train.epochs": 2}}}
     assert check(axes) is axes
 
 

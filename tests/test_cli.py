@@ -545,4 +545,7 @@ def test_a_pretraining_that_diverges_fails_its_own_scenario_alone(stored: Worksp
     assert runs["status"].to_dict() == {"well": "finished", "hot": "diverged"}
     assert runs["reason"]["hot"].startswith("its pretraining failed: training loss is")
     assert runs["images_per_s"]["well"] > 0
+    (parent,) = by_kind(runs_of(stored), "grid")
+    probed = pd.read_csv(io.BytesIO(Store(stored).read_artifact(parent, "throughput.csv") or b""))
+    assert set(probed["cell"]) == {"full | baseline | source well"}, "one that is lost is probed when it is tried again"
     assert not [run for run in runs_of(stored) if run.info.status == "RUNNING"]

@@ -8,13 +8,12 @@ import torch
 
 from harness import specfile
 from harness.errors import HarnessError
-from harness.ground import Ground, Prerequisite
+from harness.ground import Ground
 from harness.models.build import build_model
 from harness.plan import make_plan
 from harness.prepare import prepare
 from harness.recipe import Recipe
 from harness.spec import Model
-from harness.training import Training
 from harness.tricks.zero_gamma import ZeroGammaTrick
 
 MINI = "model={name: mini_resnet14, variant: a}"
@@ -44,7 +43,7 @@ def refused(planned):
 def checkpoint(workspace):
     """A function that saves a model of so many classes beside the spec."""
 
-    def save(model: str, classes: int, name: str = "teacher.pt") -> Path:
+    def save(model, classes, name="teacher.pt"):
         path = workspace.root / "experiments" / name
         torch.save(build_model(Model(name=model), classes, seed=0).state_dict(), path)
         return path
@@ -52,11 +51,11 @@ def checkpoint(workspace):
     return save
 
 
-def training(plan, tricks="baseline", seed=0) -> Training:
+def training(plan, tricks="baseline", seed=0):
     return next(r.training for r in plan.replicates if r.cell.trick_set == tricks and r.seed == seed)
 
 
-def of_role(plan, role) -> list[Prerequisite]:
+def of_role(plan, role):
     return [p for p in plan.prerequisites if p.role == role]
 
 
@@ -278,7 +277,7 @@ def test_a_checkpoint_that_fits_one_model_of_two_stops_the_run(planned, checkpoi
 
 def test_weights_of_every_scenario_are_fetched(planned, workspace, monkeypatch):
     """And what cannot be had is told before anything runs."""
-    fetched = []
+    fetched: list[object] = []
     monkeypatch.setattr("harness.prepare.weights.fetch", fetched.append)
     monkeypatch.setattr("harness.prepare._check_fit", lambda _training: None)
     plan = planned(

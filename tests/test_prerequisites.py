@@ -1,17 +1,18 @@
 """What is trained first: in which order, once, and what its failure means for what needs it."""
 
-from collections.abc import Generator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness import specfile
 from harness.execute.job import Job
 from harness.plan import make_plan
 from harness.prerequisites import lost_to, train_first
-from harness.records import Epoch, Failed, Finished, Started
+from harness.records import Epoch, Failed, Finished, Record, Started
 
 MINI = "model={name: mini_resnet14, variant: a}"
 
@@ -45,7 +46,7 @@ class Workers:
         self.batches: list[list[str]] = []
         self._diverging, self._dying = diverging, dying
 
-    def run(self, jobs: list[Job]) -> Generator[Any]:
+    def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
         self.batches.append([job.trainings[0].digest for job in jobs])
         for job in jobs:
             (training,) = job.trainings
@@ -57,9 +58,10 @@ class Workers:
                 yield Failed(training.digest, 0, "diverged", "training loss is nan in epoch 1")
                 continue
             yield Epoch(training.digest, 0, 1, 3, 0.5, 0.5)
-            Path(training.save_to).parent.mkdir(exist_ok=True)
-            Path(training.save_to).write_bytes(b"weights")
-            yield Finished(training.digest, 0, 0.5, 1, 1.0, "", (), None, None, 0)
+            path = Path(str(training.save_to))
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"weights")
+            yield Finished(training.digest, 0, 0.5, 1, 1.0, "", (), np.zeros(1), np.zeros(1), 0)
 
 
 @pytest.fixture
@@ -71,7 +73,8 @@ def tried(write_spec, workspace):
         plan = make_plan(specfile.read(path, ["policies=[full]", *overrides]), workspace)
         digests = [p.training.digest for p in plan.prerequisites]
         workers = Workers({digests[n] for n in diverging}, {digests[n] for n in dying})
-        diary, updates = Diary(), []
+        diary: Any = Diary()
+        updates = []
         steps = train_first(plan.prerequisites, diary, workers, lambda ts: Job(tuple(ts), "cpu", workspace.cache))
         try:
             while True:

@@ -2,12 +2,13 @@
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from harness import specfile
 from harness.errors import HarnessError
-from harness.plan import Candidate, Cell, Choice, make_plan
+from harness.plan import Cell, Choice, make_plan
 from harness.summary import summarise
 from harness.tuning import choose
 
@@ -29,11 +30,12 @@ def chosen(by_rate, cell="full | baseline"):
     """Return the choice for a cell whose candidates had these validation top-1, by rate and in order of seeds."""
     policy, _, tricks = cell.partition(" | ")
     named = Cell(policy, () if tricks == "baseline" else (tricks,), ("warmup", "mixup"))
-    candidates, top1 = [], {}
+    candidates: list[Any] = []
+    top1: dict[str, float] = {}
     for lr, values in by_rate.items():
         for seed, value in enumerate(values):
             digest = f"{cell} {lr} {seed}"
-            candidates.append(Candidate(named, lr, seed, SimpleNamespace(digest=digest), None))
+            candidates.append(SimpleNamespace(cell=named, lr=lr, training=SimpleNamespace(digest=digest)))
             top1[digest] = value
     (choice,) = choose(candidates, top1).items()
     assert choice[0] == cell
@@ -190,4 +192,6 @@ def test_a_tuning_that_means_nothing_is_refused_with_its_line(write_spec, tune, 
 
 def test_seeds_of_tuning_are_by_default_outside_any_study(write_spec):
     path = write_spec(("seeds: 2", "seeds: 10000\ntune: {lr: [0.01, 0.05]}"))
-    assert specfile.read(path).spec.tune.seeds == (1_000_000, 1_000_001)
+    tune = specfile.read(path).spec.tune
+    assert tune
+    assert tune.seeds == (1_000_000, 1_000_001)

@@ -53,7 +53,7 @@ def learners(monkeypatch):
 
 def softmax(scores: np.ndarray) -> np.ndarray:
     powers = np.exp(scores - scores.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+    return np.asarray(powers / powers.sum(1, keepdims=True))
 
 
 def logits(seed: int, scale: float = 5.0) -> np.ndarray:
@@ -81,6 +81,7 @@ def test_gradient_is_t_times_the_difference_of_the_softened_predictions(temperat
     student = torch.from_numpy(z).requires_grad_()
     Distillation(temperature, 1.0, soft_weight)(student, torch.from_numpy(r)).backward()
     expected = soft_weight * temperature * (softmax(z / temperature) - softmax(r / temperature)) / len(z)
+    assert student.grad is not None
     np.testing.assert_allclose(student.grad.numpy(), expected, rtol=1e-10, atol=1e-14)
 
 
@@ -89,6 +90,7 @@ def test_gradient_keeps_its_size_at_high_temperature():
     z, r = (values - values.mean(1, keepdims=True) for values in (logits(1, 1.0), logits(2, 1.0)))
     student = torch.from_numpy(z).requires_grad_()
     Distillation(1e4, 1.0, 1.0)(student, torch.from_numpy(r)).backward()
+    assert student.grad is not None
     np.testing.assert_allclose(student.grad.numpy() * len(z), (z - r) / z.shape[1], atol=1e-3)
 
 
@@ -133,6 +135,7 @@ def test_teacher_sees_the_students_mixed_images(taught, tmp_path, monkeypatch):
 
     def watched(training, device):
         teacher = teacher_of(training, device)
+        assert teacher
         teacher.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
         return teacher
 
@@ -156,8 +159,10 @@ def test_teacher_evaluates_takes_no_gradient_and_stays(taught, tmp_path, learner
 
 
 def test_teacher_of_every_seed_is_the_one_in_the_file(taught):
-    states = [copy_of(teacher_of(taught(seed=seed), CPU).state_dict()) for seed in (0, 1)]
-    assert not changed(states[0], states[1])
+    one, other = (teacher_of(taught(seed=seed), CPU) for seed in (0, 1))
+    assert one
+    assert other
+    assert not changed(copy_of(one.state_dict()), copy_of(other.state_dict()))
 
 
 def test_a_training_without_a_teacher_has_none():
