@@ -328,8 +328,8 @@ def test_plan_explains_itself_and_writes_nothing(
     assert cli.main(["plan", str(spec)]) == cli.DONE
     out = capsys.readouterr().out
     assert "4 cells × 2 seeds (0, 1) = 8 replicates" in out
-    assert "invalid  full | warmup: a warmup of 27 steps leaves nothing of a schedule of 6" in out
-    assert "pretrain cifar_resnet8" in out
+    assert "invalid: a warmup of 27 steps leaves nothing of a schedule of 6\n    full | warmup · head | warmup" in out
+    assert "pretraining: cifar_resnet8" in out
     assert sorted(workspace.root.rglob("*")) == before
 
 
@@ -496,7 +496,6 @@ def test_rates_are_chosen_once_on_validation_and_on_seeds_of_their_own(
     store = Store(stored)
     victim = next(run for run in tried if run.info.status == "FINISHED")
     store.client.update_run(victim.info.run_id, status="RUNNING")
-    store.client.update_run(parent.info.run_id, status="RUNNING")
     assert cli.main(["run", str(spec), "--inline"]) == cli.DONE
     after = runs_of(stored)
     assert len(after) == len(runs) + 1

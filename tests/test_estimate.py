@@ -183,3 +183,28 @@ def test_edited_networks_are_timed_and_counted_apart(monkeypatch):
     monkeypatch.setattr(estimating, "_flops_per_image", lambda t: {"a": 3.0, "b": 1.0}[t.model.variant])
     clock = estimating._Clock(CPU)
     assert clock.step_s(edited) == pytest.approx(6 * clock.step_s(plain))
+
+
+@pytest.mark.usefixtures("steady")
+def test_tuning_costs_its_candidates_and_jobs_divide_them(planned):
+    tuned = planned("tune={lr: [0.01, 0.05, 0.2], seeds: 2}")
+    plain = estimate(planned(), 1, CPU)
+    one, two, many = (estimate(tuned, jobs, CPU) for jobs in (1, 2, 1000))
+    assert one.tuning_s == pytest.approx(plain.trainings_s / 2 * 6)  # six at each cell, in place of two seeds
+    assert two.tuning_s == pytest.approx(one.tuning_s / 2)
+    assert many.tuning_s == pytest.approx(one.tuning_s / 36)
+    assert (one.trainings_s, one.probe_s) == (plain.trainings_s, plain.probe_s)
+    assert one.total_s == pytest.approx(plain.total_s + one.tuning_s)
+    assert plain.tuning_s == 0
+
+
+@pytest.mark.usefixtures("steady")
+def test_a_teacher_costs_its_training_its_probe_and_a_forward_pass_a_step(planned):
+    plain = planned("policies=[full]", "tricks={}", "seeds=1")
+    taught = planned("policies=[full]", "tricks=[distillation]", "seeds=1")
+    before, after = estimate(plain, 1, CPU), estimate(taught, 1, CPU)
+    # The teacher is one more training of the baseline's own program, with which it is probed.
+    assert after.prerequisites_s == pytest.approx(before.prerequisites_s + before.trainings_s)
+    forward = 2 * 3 * 8 * estimating._OVERHEAD  # epochs × steps × images
+    assert after.trainings_s == pytest.approx(2 * before.trainings_s + forward)
+    assert after.probe_s == pytest.approx(2 * before.probe_s + forward * (2 * 1 * 2) / (2 * 3))

@@ -15,6 +15,7 @@ from harness.prepare import prepare
 from harness.recipe import Recipe
 from harness.spec import Model
 from harness.training import Training
+from harness.tricks.zero_gamma import ZeroGammaTrick
 
 MINI = "model={name: mini_resnet14, variant: a}"
 ALL_IMAGES = 'data={name: digits, classes: ["5", "6", "7"], image_size: 8}'
@@ -118,6 +119,14 @@ def test_an_init_reaches_the_networks_it_is_meant_for(planned, where, source, ta
     assert bool(edited.recipe.inits) is target
     assert not training(plan).recipe.inits
     assert not made[training(plan).origin.content].recipe.inits
+
+
+def test_an_init_of_the_target_is_none_of_the_source_that_it_asks_for_first(write_spec, workspace):
+    study = specfile.read(write_spec())
+    ground = Ground(study, study.scenarios[0], workspace)
+    ground.training(study.spec.policy("full"), ZeroGammaTrick("target")(Recipe()), seed=0)
+    (source,) = ground.prerequisites.values()
+    assert source.training.recipe == Recipe()
 
 
 def test_edits_of_the_source_are_nothing_to_weights_that_are_there(planned, checkpoint):

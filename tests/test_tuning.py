@@ -51,7 +51,9 @@ def test_the_highest_mean_is_chosen():
 
 
 def test_of_two_alike_the_lower_rate_is_chosen():
-    assert chosen({0.1: [0.25, 0.75], 0.01: [0.5, 0.5], 1.0: [0.1, 0.1]}).lr == 0.01
+    choice = chosen({0.1: [0.25, 0.75], 0.01: [0.5, 0.5], 1.0: [0.1, 0.1]})
+    assert (choice.lr, choice.at_edge) == (0.01, True)
+    assert [lr for lr, _ in choice.val_top1] == [0.01, 0.1, 1.0]
     assert chosen({0.01: [0.1], 0.1: [0.5], 1.0: [0.5], 2.0: [0.1]}).lr == 0.1
 
 
