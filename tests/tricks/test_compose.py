@@ -126,7 +126,7 @@ def test_two_tricks_give_the_same_weights_in_either_order(first, second, outcome
 @pytest.mark.parametrize("name", ALL)
 def test_a_trick_changes_no_draw_but_its_own(name, outcome_of):
     without, alone = outcome_of().streams, outcome_of(name).streams
-    assert set(without) == {"order", "crop", "flip", "choice of mix", "torch"}
+    assert set(without) == {"order", "crop", "flip", "window", "colour", "choice of mix", "torch"}
     assert without.items() <= alone.items()
     for other in ALL:
         beside = outcome_of(*sorted({other, name}, key=list(ALL).index)).streams

@@ -65,9 +65,13 @@ def test_it_is_invalid_where_it_leaves_nothing_of_the_training(epochs, steps, pl
     assert {replicate.cell.tricks for replicate in plan.replicates} == {(), ("mixup",)}
 
 
+def steps_per_epoch(plan):
+    return plan.replicates[0].data.train_size // plan.study.spec.train.batch_size
+
+
 def test_one_step_after_it_is_enough(plan_with):
     plan = plan_with(("warmup: {epochs: 1}", "warmup: {epochs: 1.6}"))
-    assert LinearWarmup(1.6).steps(plan.steps_per_epoch) == 5
+    assert LinearWarmup(1.6).steps(steps_per_epoch(plan)) == 5
     assert judged(plan, "invalid") == {}
 
 
@@ -94,7 +98,7 @@ def test_a_warmup_of_one_step_or_none_is_the_training_without_it(epochs, plan_wi
 
 def test_a_warmup_of_two_steps_is_one(plan_with):
     plan = plan_with(("warmup: {epochs: 1}", "warmup: {epochs: 0.6}"))
-    assert LinearWarmup(0.6).steps(plan.steps_per_epoch) == 2
+    assert LinearWarmup(0.6).steps(steps_per_epoch(plan)) == 2
     assert judged(plan, "noop") == {}
 
 
