@@ -105,6 +105,10 @@ def codes_of(module: nn.Module, name: str, images: Images, normalise: Normalise,
     def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
         # A copy: a ReLU that follows may work in place.
         output = F.relu(output) if rectified else output.clone()
+        if output.ndim not in (2, 4) or output.shape[2:3] != output.shape[3:4]:
+            raise ValueError(
+                f"{name} puts out {list(output.shape)}, not [N, D] or [N, C, H, H]: these are no CNN codes"
+            )
         found.append(output.mean(dim=(2, 3)) if output.ndim == 4 else output)
 
     evaluation_mode(module)

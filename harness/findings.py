@@ -37,6 +37,9 @@ def coverage(plan: Mapping[str, Any]) -> str:
         "the order of the data",
     ]
     fixed = ["other test images", *(["another pretrained network"] if settings.get("weights") != "random" else [])]
+    shared = [p for p in plan.get("prerequisites", ()) if p.get("role") == "teacher"]
+    fixed += ["another teacher"] if shared and not settings.get("train images drawn by seed") else []
+    fixed += ["another choice of the learning rates"] if plan.get("tuning") else []
     return (
         f"The intervals cover what differs between seeds: {_list(varied, 'and')}. "
         f"They do not cover {_list(fixed, 'or')}: all seeds share one."

@@ -20,6 +20,7 @@ from harness.progress import Update
 from harness.records import Diagnosed, Epoch, Failed, Finished, Probed, Started
 from harness.results import current_runs
 from harness.summary import summarise
+from harness.train import now
 from harness.training import Training
 from harness.versions import versions
 from harness.workspace import Workspace
@@ -47,10 +48,19 @@ class GridRun:
     """One process running one grid, from what is left of it to its last record."""
 
     def __init__(
-        self, plan: Plan, store: Store, log: GridLog, executor: Executor, device: str, place: Workspace
+        self,
+        plan: Plan,
+        store: Store,
+        log: GridLog,
+        executor: Executor,
+        device: str,
+        place: Workspace,
+        untuned: Mapping[str, str] | None = None,
     ) -> None:
+        """`untuned` are the cells whose learning rate could not be chosen, with the reason: they fail."""
         self._plan, self._store, self._log, self._executor = plan, store, log, executor
         self._device, self._place = device, place
+        self._untuned = untuned or {}
         self._ledger = Ledger(plan, log, device)
         self._best: dict[str, list[float]] = defaultdict(list)
         self._failed_before = False
@@ -133,7 +143,7 @@ class GridRun:
         """Fail the trainings that need what could not be made; returns the others."""
         possible = {}
         for digest, needed in trainings.items():
-            failure = lost_to(needed[0].training, lost)
+            failure = lost_to(needed[0].training, lost) or self._not_tuned(needed[0])
             if failure is None:
                 possible[digest] = needed
                 continue
@@ -142,6 +152,12 @@ class GridRun:
                 self._ledger.fail(failure)
                 self._failed(replicate, failure.reason)
         return possible
+
+    def _not_tuned(self, replicate: Replicate) -> Failed | None:
+        if replicate.cell.name not in self._untuned:
+            return None
+        reason = f"its learning rate could not be chosen: {self._untuned[replicate.cell.name]}"
+        return Failed(replicate.training.digest, now(), "error", reason)
 
     def _probe(self, lost: Mapping[str, Failed]) -> Iterator[Update]:
         """Measure the speed of every cell that can be trained, with nothing else running."""

@@ -73,6 +73,7 @@ class Ground:
         self.scenario = scenario
         self._study, self._workspace = study, workspace
         self._surveys = {} if surveys is None else surveys
+        self._sources: dict[tuple[object, ...], tuple[Training, Survey]] = {}
         self._origins: dict[tuple[object, ...], Origin | None] = {}
         self.data = self._survey(self.spec.data, self.spec.train)
         self.prerequisites: dict[str, Prerequisite] = {}
@@ -190,12 +191,20 @@ class Ground:
             if given.checkpoint:
                 return Origin(weights.file_digest(Path(given.checkpoint)), given.checkpoint)
             if given.torchvision:
+                if model.variant == "a":
+                    raise HarnessError("torchvision's weights are of variant b; variant a has its strides elsewhere")
                 entry = weights.torchvision_weights(model.name, given.torchvision)
                 # The file's name ends in a part of its sha256.
                 return Origin(digest(entry.url), str(weights.torchvision_path(entry)))
             return self._trained_first(self._pretraining(recipe), "pretraining")
 
     def _pretraining(self, recipe: Recipe) -> tuple[Training, Survey]:
+        edits = (tuple(_of("source", recipe.surgeries)), tuple(_of("source", recipe.inits)))
+        if edits not in self._sources:
+            self._sources[edits] = self._make_pretraining(recipe)
+        return self._sources[edits]
+
+    def _make_pretraining(self, recipe: Recipe) -> tuple[Training, Survey]:
         source = self.spec.weights.pretrain if self.spec.weights else None
         assert source is not None  # the spec allows exactly one of three
         found = self._survey(source.data, source.train, "weights", "pretrain")
@@ -222,7 +231,9 @@ class Ground:
         return training, found
 
     def _teacher(self, wanted: TeacherSpec, seed: int) -> Teacher:
-        """Return the teacher of a training, fine-tuned as a whole on the same images, or read from a file.
+        """Return the teacher of a training: read from a file, or trained as a whole on the same images.
+
+        One of the study's own model begins with the study's weights, one of another with random ones.
 
         Where seeds draw their training images each has a teacher of its own, which saw no other images.
         """

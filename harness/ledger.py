@@ -167,7 +167,10 @@ class Ledger:
         }
         run_id = self._log.begin(replicate.name, self._params(replicate), tags, _data_of(replicate.training))
         speed = self._speed_of(replicate.program, int(tags.get("harness.images", 0)), replicate.training)
-        self._log.metrics(run_id, {**trained.data.metrics, **speed}, trained.info.end_time or 0)
+        # Speed is measured anew where it is asked for: that of the trained run may be another host's.
+        measured = ("images_per_s", "train_s", "peak_memory_bytes")
+        figures = {key: value for key, value in trained.data.metrics.items() if key not in measured}
+        self._log.metrics(run_id, {**figures, **speed}, trained.info.end_time or 0)
         self._log.end(run_id, trained.info.status, {})
 
     def probed(self, record: Probed) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.errors import HarnessError
+
 _MARKS = {"valid": "✓", "noop": "=", "destructive": "✗", "invalid": "–"}
 _LEGEND = (
     "✓ valid · = no operation: the same training as without the trick · ✗ destructive: skipped unless the spec says "
@@ -18,12 +20,18 @@ def matrix(plan: Mapping[str, Any]) -> str:
     verdicts = {(j["policy"], tuple(j["tricks"])): j for j in plan["judgements"]}
     reasons: dict[str, int] = {}
 
+    if plan.get("axes"):
+        raise HarnessError("a matrix has no room for axes; leave them out, or see `harness plan`")
+
     def mark(policy: str, trick: str) -> str:
         # A policy that means nothing has one judgement, on its baseline.
         judgement = verdicts.get((policy, (trick,))) or verdicts[policy, ()]
-        reason = judgement["reason"] if judgement["verdict"] != "noop" else ""
+        verdict, reason = judgement["verdict"], judgement["reason"]
+        if verdict == "noop":
+            # The same as the cell without the trick, or as that trick under a policy that means the same here.
+            verdict, reason = "noop" if f"'{policy} | baseline'" in reason else "valid", ""
         number = f" {reasons.setdefault(reason, len(reasons) + 1)}" if reason else ""
-        return _MARKS[judgement["verdict"]] + number
+        return _MARKS[verdict] + number
 
     # Policies across would be too many columns to read.
     rows = [[f"`{policy}`", *(mark(policy, trick) for trick in tricks)] for policy in policies]

@@ -242,5 +242,5 @@ class _Expansion:
             ]
 
     def _candidate(self, cell: Cell, policy: Policy, recipe: Recipe, lr: float, seed: int) -> Candidate:
-        training = replace(self._ground.training(policy, recipe, seed, lr), save_to=None)
+        training = replace(self._ground.training(policy, recipe, seed, lr), save_to=None, diagnose=False)
         return Candidate(cell, lr, seed, training, self._ground.data)

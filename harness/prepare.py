@@ -28,7 +28,8 @@ def prepare(plan: Plan, cache: Path) -> None:
     for training in loading.values():
         if training.origin and training.origin.content not in made:
             _check_fit(training)
-    for training in {(t.data, t.data_root): t for t in reversed(needed)}.values():
+    by_batch = sorted(needed, key=lambda t: t.train.batch_size)
+    for training in {(t.data, t.data_root): t for t in by_batch}.values():  # of each, the one of the largest batch
         located = training.located_data
         if located.name != "digits":  # they are known to be well, and take a second to import
             parts = partition(data.decode(located, training.data_content, cache), located, training.seed)

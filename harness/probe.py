@@ -48,6 +48,7 @@ def probe(
             if training.digest in left_out:
                 continue
             try:
+                torch.set_num_threads(training.train.threads)
                 batches = Batches(training, _train_images(training, cache, device), device)
                 if number == 0:
                     memory[training.digest] = _peak_memory(training, batches, device)

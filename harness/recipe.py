@@ -118,7 +118,7 @@ class TeacherSpec:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     model: str | None = None
-    """Its model; None is the study's own."""
+    """Its model, trained from random weights; None is the study's own, with the study's weights."""
     epochs: Annotated[int, Field(gt=0)] | None = None
     """How long the plan trains it; None is as long as the study's trainings."""
     checkpoint: str | None = None

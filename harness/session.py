@@ -49,7 +49,12 @@ def plan_of(spec: Path, overrides: Sequence[str], jobs: int | None, device: str 
 
     plan = _plan(spec, overrides)
     chosen = choose(device)
-    return plan, estimate(plan, jobs or default_jobs(chosen, plan.study.spec.train.threads), chosen)
+    return plan, estimate(plan, jobs or default_jobs(chosen, _threads(plan)), chosen)
+
+
+def _threads(plan: Plan) -> int:
+    """Return the processor threads of the trainings that use most."""
+    return max(scenario.spec.train.threads for scenario in plan.study.scenarios)
 
 
 def matrix_of(spec: Path, overrides: Sequence[str]) -> str:
@@ -85,7 +90,10 @@ def _write_report(study: specfile.Study, store: Store, place: Workspace) -> Repo
     name = study.spec.name
     grid = read_grid(store, name, study.grid)
     if grid is None:
-        raise HarnessError(f"study {name!r} has no run of this grid in the store; `harness run {study.path}` makes it")
+        raise HarnessError(
+            f"study {name!r} has no run of this grid in the store, or its learning rates are not chosen yet; "
+            f"`harness run {study.path}` goes on"
+        )
     folder = place.results / name
     experiment = store.client.get_experiment(grid.experiment_id)
     links = grid_links(experiment.tags, grid.experiment_id, grid.run_id, address(store))
@@ -133,7 +141,7 @@ class Session:
             held.enter_context(_lock(place))
             reach(place)
             prepare(plan, place.cache)
-            workers = jobs or default_jobs(chosen, study.train.threads)
+            workers = jobs or default_jobs(chosen, _threads(plan))
             executor = InlineExecutor() if inline else LocalExecutor(workers)
             store = Store(place, create=True)
             log = GridLog(store, study.name, plan.study.grid, environment(_commit(place)))
@@ -154,11 +162,12 @@ class Session:
         from harness.plan import make_plan
         from harness.tuning import Tuning
 
-        plan = self._plan
+        plan, untuned = self._plan, dict[str, str]()
+        parts = (self._store, self._log, self._executor, self._device, self._place)
         if plan.candidates:
-            choices = yield from Tuning(plan, self._log, self._executor, self._device, self._place).run()
+            choices, untuned = yield from Tuning(plan, *parts).run()
             plan = make_plan(plan.study, self._place, choices)
-        grid = GridRun(plan, self._store, self._log, self._executor, self._device, self._place)
+        grid = GridRun(plan, *parts, untuned)
         self.outcome = grid.outcome
         yield from grid.run(again)
 

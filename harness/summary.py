@@ -73,9 +73,11 @@ def summarise(plan: Plan) -> dict[str, Any]:
             "model": spec.model.name,
             "weights": describe_weights(plan),
             "data": describe_data(spec.data),
-            "train images drawn by seed": spec.data.train_per_class is not None,
+            "train images drawn by seed": any(s.spec.data.train_per_class for s in scenarios),
             "classes": plan.replicates[0].training.classes,
-            "train images per seed": plan.replicates[0].data.train_size,
+            "train images per seed": " or ".join(
+                str(size) for size in sorted({r.data.train_size for r in plan.replicates})
+            ),
             **spec.train.model_dump(mode="json"),
         },
     }

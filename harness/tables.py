@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from harness import norms, wording
-from harness.results import Grid, axes_of
+from harness.results import Grid, axes_of, scenario_of
 
 
 def of_grid(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str, pd.DataFrame | None]:
     """Return the tables of a grid by name; None where there is nothing to show."""
     return {
-        "effects_table": effects_table(effects, cells["policy"].iloc[0]),
+        "effects_table": effects_table(effects, cells),
         "cells_table": cells_table(cells),
         "first_table": first_table(grid.prerequisites),
         "rates_table": rates_table(grid.plan),
@@ -26,9 +26,10 @@ def of_grid(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str,
     }
 
 
-def effects_table(effects: pd.DataFrame, first: str) -> pd.DataFrame:
-    """Return the effects on test top-1 with those on speed; `first` is the policy that others are held against."""
+def effects_table(effects: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the effects on test top-1 with those on speed; policies are held against the first of their scenario."""
     axes = axes_of(effects)
+    first = {scenario_of(row, axes): row["policy"] for row in reversed(cells.to_dict("records"))}
     keys = [*axes, "policy", "trick"]
     speed = {
         tuple(row[key] for key in keys): row for row in effects[effects["metric"] == "images_per_s"].to_dict("records")
@@ -40,7 +41,7 @@ def effects_table(effects: pd.DataFrame, first: str) -> pd.DataFrame:
         rows.append(
             {
                 "policy": row["policy"],
-                "trick": row["trick"] or f"none: against {first}",
+                "trick": row["trick"] or f"none: against {first[scenario_of(row, axes)]}",
                 **{axis: row[axis] for axis in axes},
                 "points of top-1": wording.points(row["estimate"]),
                 "95 % interval": wording.points_between(row["low"], row["high"]),
@@ -108,8 +109,9 @@ def rates_table(plan: Mapping[str, Any]) -> pd.DataFrame | None:
 
 
 def problems(runs: pd.DataFrame) -> pd.DataFrame | None:
-    """Return the replicates that did not finish, with the reason."""
-    odd = runs[runs["status"] != "finished"]
+    """Return the replicates that did not finish, or whose solver leaves a doubt, with the reason."""
+    doubtful = runs["reason"].str.contains("at the edge|did not converge", regex=True)
+    odd = runs[(runs["status"] != "finished") | doubtful]
     return odd[["cell", "seed", "status", "reason"]] if len(odd) else None
 
 

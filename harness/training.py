@@ -39,7 +39,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Training:
-    """One training of one network: picklable, comparable, hashable by content."""
+    """One training of one network: picklable, comparable, with an identity by content."""
 
     model: Model
     classes: int

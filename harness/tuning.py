@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,12 @@ from harness.versions import versions
 from harness.workspace import Workspace
 
 if TYPE_CHECKING:
-    from harness.track import GridLog
+    from mlflow.entities import Run
+
+    from harness.track import GridLog, Store
+
+Chosen = tuple[dict[str, Choice], dict[str, str]]
+"""The choice of each cell that has one, and of each other why it has none."""
 
 
 def choose(candidates: Iterable[Candidate], val_top1: Mapping[str, float]) -> dict[str, Choice]:
@@ -40,46 +45,65 @@ def choose(candidates: Iterable[Candidate], val_top1: Mapping[str, float]) -> di
     return choices
 
 
+def _counts(run: Run) -> bool:
+    """Whether a run of this grid tells what a candidate is worth: by these versions, finished or diverged."""
+    tags = run.data.tags
+    ours = tags.get("harness.kind") == "tuning" and all(tags.get(key) == value for key, value in versions().items())
+    return ours and (run.info.status == "FINISHED" or tags.get("harness.failure") == "diverged")
+
+
 class Tuning:
     """One process trying the candidates of one grid that were not tried yet."""
 
-    def __init__(self, plan: Plan, log: GridLog, executor: Executor, device: str, place: Workspace) -> None:
-        self._plan, self._log, self._executor = plan, log, executor
+    def __init__(
+        self, plan: Plan, store: Store, log: GridLog, executor: Executor, device: str, place: Workspace
+    ) -> None:
+        self._plan, self._store, self._log, self._executor = plan, store, log, executor
         self._device, self._place = device, place
         self._ledger = Ledger(plan, log, device)
 
-    def run(self) -> Generator[Update, None, dict[str, Choice]]:
-        """Try what is left, yielding how far it is; returns the choices.
+    def run(self) -> Generator[Update, None, Chosen]:
+        """Try what is left, yielding how far it is; returns the choices, and why some cells have none.
 
-        A cell whose candidates all need what could not be made has none: its own trainings will fail as they do.
+        A cell has a choice where each of its candidates finished or diverged: what failed otherwise, or needs what
+        could not be made, is tried again by the next run.
         """
-        trainings = {c.training.digest: c for c in self._plan.candidates}
-        tried = {digest: value for digest, value in self._tried().items() if digest in trainings}
+        trainings = {c.training.digest: c for c in reversed(self._plan.candidates)}
+        tried, failed = self._tried(trainings), dict[str, str]()
         left = {digest: candidate for digest, candidate in trainings.items() if digest not in tried}
         if left:
             self._log.resume()
             try:
                 lost = yield from train_first(self._plan.prerequisites, self._ledger, self._executor, self._job)
-                left = {digest: c for digest, c in left.items() if lost_to(c.training, lost) is None}
-                yield from self._try(left, tried, len(trainings))
+                for digest, candidate in left.items():
+                    why = lost_to(candidate.training, lost)
+                    if why:
+                        failed[digest] = why.reason
+                possible = {digest: c for digest, c in left.items() if digest not in failed}
+                yield from self._try(possible, tried, failed, len(trainings))
             except BaseException:
                 self._log.close("KILLED")
                 raise
-        return choose([c for c in self._plan.candidates if c.training.digest in tried], tried)
+        lacking = {
+            c.cell.name: failed.get(c.training.digest, "")
+            for c in self._plan.candidates
+            if c.training.digest not in tried
+        }
+        return choose([c for c in self._plan.candidates if c.cell.name not in lacking], tried), lacking
 
-    def _tried(self) -> dict[str, float]:
-        """Return the validation top-1 of the candidates that an earlier run of this grid tried."""
+    def _tried(self, wanted: Collection[str]) -> dict[str, float]:
+        """Return the validation top-1 of the candidates tried before, by this grid or another; NaN of the diverged."""
+        known = {run.data.tags.get("harness.digest", ""): run for run in self._log.children if _counts(run)}
         tried = {}
-        for run in self._log.children:
-            tags, status = run.data.tags, run.info.status
-            ours = all(run.data.tags.get(key) == value for key, value in versions().items())
-            if ours and tags.get("harness.kind") == "tuning" and status in ("FINISHED", "FAILED"):
-                value = run.data.metrics.get("val_top1", math.nan) if status == "FINISHED" else math.nan
-                tried[tags["harness.digest"]] = value
+        for digest in wanted:
+            run = known.get(digest) or self._store.trained(digest, versions(), kind="tuning")
+            if run is not None:
+                tried[digest] = run.data.metrics["val_top1"] if run.info.status == "FINISHED" else math.nan
         return tried
 
-    def _try(self, left: Mapping[str, Candidate], tried: dict[str, float], total: int) -> Generator[Update]:
-        failed = 0
+    def _try(
+        self, left: Mapping[str, Candidate], tried: dict[str, float], failed: dict[str, str], total: int
+    ) -> Generator[Update]:
         yield Update("tuning", total - len(left), total)
         for record in self._executor.run([self._job([candidate.training]) for candidate in left.values()]):
             candidate = left[record.digest]
@@ -91,13 +115,15 @@ class Tuning:
                 tried[record.digest] = self._ledger.last_val_top1(record.digest)
                 self._ledger.finish_candidate(record)
             elif isinstance(record, Failed):
-                tried[record.digest] = math.nan
-                failed += 1
+                if record.kind == "diverged":
+                    tried[record.digest] = math.nan
+                else:
+                    failed[record.digest] = record.reason
                 if not self._ledger.begun(record.digest):
                     self._ledger.begin_candidate(candidate, device="")
                 self._ledger.fail(record)
             if isinstance(record, Finished | Failed):
-                yield Update("tuning", len(tried), total, failed)
+                yield Update("tuning", len(tried) + len(failed), total, len(failed))
 
     def _job(self, trainings: Sequence[Training]) -> Job:
         return Job(tuple(trainings), self._device, self._place.cache)

@@ -21,6 +21,7 @@ from harness.models.build import build_model
 from harness.spec import Model
 from harness.specfile import read
 from harness.track import Store
+from harness.train import train
 from harness.tricks import TRICKS
 from harness.workspace import Workspace
 
@@ -549,3 +550,33 @@ def test_a_pretraining_that_diverges_fails_its_own_scenario_alone(stored: Worksp
     probed = pd.read_csv(io.BytesIO(Store(stored).read_artifact(parent, "throughput.csv") or b""))
     assert set(probed["cell"]) == {"full | baseline | source well"}, "one that is lost is probed when it is tried again"
     assert not [run for run in runs_of(stored) if run.info.status == "RUNNING"]
+
+
+def test_a_rate_that_could_not_be_tried_fails_its_cell_until_it_can(
+    stored: Workspace, write_spec: WriteSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That memory ran out says nothing about a rate: it is no divergence, and no rate is chosen without it."""
+    spec = write_spec(
+        *ONE,
+        ("tricks: {warmup: {epochs: 1}, mixup: }", "tricks: [mixup]"),
+        ("rounds: 2, steps: 1}", "rounds: 2, steps: 1}\ntune: {lr: [0.01, 0.1], seeds: 1}"),
+    )
+
+    def breaks(training, cache, device):
+        if training.recipe.mixes and training.train.lr == 0.1:
+            raise MemoryError("no room")
+        yield from train(training, cache, device)
+
+    monkeypatch.setattr("harness.execute.worker.train", breaks)
+    assert cli.main(["run", str(spec), "--inline"]) == cli.SOME_FAILED
+    runs = table(stored, "runs").set_index("cell")
+    assert runs["status"].to_dict() == {"full | baseline": "finished", "full | mixup": "failed"}
+    assert runs["reason"]["full | mixup"] == "its learning rate could not be chosen: MemoryError: no room"
+    baseline = by_kind(runs_of(stored), "replicate")
+
+    monkeypatch.undo()
+    tried = len(by_kind(runs_of(stored), "tuning"))
+    assert cli.main(["rerun", "--failed", str(spec), "--inline"]) == cli.DONE
+    assert set(table(stored, "runs")["status"]) == {"finished"}
+    assert len(by_kind(runs_of(stored), "tuning")) == tried + 1
+    assert {run.info.run_id for run in baseline} <= {run.info.run_id for run in by_kind(runs_of(stored), "replicate")}

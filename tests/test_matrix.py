@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from harness import specfile
+from harness.errors import HarnessError
 from harness.matrix import matrix
 from harness.plan import make_plan
 from harness.summary import summarise
@@ -61,17 +62,28 @@ def test_a_mark_stands_for_each_verdict_with_its_reason():
 
     text = matrix(
         {
-            "policies": {"full": "", "none": ""},
+            "policies": {"full": "", "none": "", "twin": ""},
             "tricks": {"a": {}, "b": {}, "c": {}},
             "judgements": [
                 judged("full", [], "valid"),
-                judged("full", ["a"], "noop", "the same"),
+                judged("full", ["a"], "noop", "the same training as 'full | baseline', whose runs it shares"),
                 judged("full", ["b"], "destructive", "it hurts"),
                 judged("full", ["c"], "valid"),
                 judged("none", [], "invalid", "no such layer"),
+                judged("twin", [], "noop", "the same training as 'full | baseline', whose runs it shares"),
+                judged("twin", ["a"], "noop", "the same training as 'full | baseline', whose runs it shares"),
+                judged("twin", ["b"], "invalid", "no room"),
+                judged("twin", ["c"], "noop", "the same training as 'full | c', whose runs it shares"),
             ],
         }
     )
     assert "| `full` | = | ✗ 1 | ✓ |" in text
     assert "| `none` | – 2 | – 2 | – 2 |" in text
-    assert "1. it hurts\n2. no such layer\n" in text
+    assert "1. it hurts\n2. no such layer\n3. no room\n" in text
+    # Under a policy that means the same as another here, a trick that acts is no noop.
+    assert "| ✓ |\n\n1." in text
+
+
+def test_axes_are_refused(plan):
+    with pytest.raises(HarnessError, match="axes"):
+        matrix({**plan, "axes": {"lr": ["0.1", "0.2"]}})

@@ -26,8 +26,8 @@ def training_mode(module: nn.Module, phase: ResolvedPhase) -> None:
 
     Batch norm goes by its statistics alone: in training mode it normalises by the batch and its running statistics
     follow, in evaluation mode they stay, whether or not γ and β learn. Every other module trains where a parameter
-    below it, or below the nearest module around it that has any, learns: so dropout and stochastic depth of a frozen
-    part are off.
+    below it learns. One without parameters (dropout, stochastic depth) goes with the layer that it feeds in a
+    `Sequential`, else with the module around it: so a frozen part drops nothing, and none of its inputs is dropped.
     """
     trainable, following = phase.trainable, set(phase.bn_stats)
 
@@ -35,8 +35,12 @@ def training_mode(module: nn.Module, phase: ResolvedPhase) -> None:
         below = [f"{name}.{key}" if name else key for key, _ in child.named_parameters()]
         learns = any(key in trainable for key in below) if below else inherited
         child.training = name in following if isinstance(child, BatchNorm) else learns
-        for key, grandchild in child.named_children():
-            visit(grandchild, f"{name}.{key}" if name else key, learns)
+        fed = learns
+        for key, grandchild in reversed(list(child.named_children())):
+            path = f"{name}.{key}" if name else key
+            visit(grandchild, path, fed)
+            if isinstance(child, nn.Sequential) and any(True for _ in grandchild.parameters()):
+                fed = any(f"{path}.{inner}" in trainable for inner, _ in grandchild.named_parameters())
 
     visit(module, "", inherited=False)
 

@@ -48,6 +48,8 @@ def _could_move(parameter: Tensor, optimizer: Optimizer) -> bool:
     gradient = parameter.grad
     if gradient is None or not gradient.any():
         return True  # Nothing reached it: that is no matter of resolution.
+    if not gradient.isfinite().all():
+        return False  # In float16 an overflowing step is skipped.
     (group,) = (group for group in optimizer.param_groups if any(other is parameter for other in group["params"]))
     copy = nn.Parameter(parameter.detach().clone())
     kind: Any = type(optimizer)

@@ -41,7 +41,7 @@ def build_model(model: Model, classes: int, seed: int, kept_classes: int | None 
     children `old` and `new`. Raises HarnessError where the model is none of torchvision's, or has no linear head.
     Constructors draw from torch's global generator and offer no other; it is put back as it was.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(derive(seed, "init"))
         module = _construct(model, kept_classes or classes)
         # After all else is drawn, so that edited networks share the weights of what they have in common.
@@ -66,8 +66,11 @@ def _construct(model: Model, classes: int) -> nn.Module:
     legal = torchvision.models.list_models(module=torchvision.models)
     if model.name not in legal:
         raise HarnessError(unknown("classification model of torchvision", model.name, legal))
-    # Inception's pretrained weights want images in [−1, 1], to which it maps those normalised as ImageNet's.
-    options = {"inception_v3": {"init_weights": True, "transform_input": True}, "googlenet": {"init_weights": True}}
+    # Their pretrained weights want images in [−1, 1], to which they map those normalised as ImageNet's.
+    options = {
+        "inception_v3": {"init_weights": True, "transform_input": True},
+        "googlenet": {"init_weights": True, "transform_input": True},
+    }
     device = torch.get_default_device()
     # RegNets compute their widths with tensors, which on the meta device have no values.
     with torch.device("cpu" if model.name.startswith("regnet") else device):
@@ -118,6 +121,7 @@ def _last_norms(module: nn.Module) -> tuple[str, ...]:
     return tuple(found)
 
 
+@lru_cache
 def check_image_size(model: Model, classes: int, image_size: int) -> None:
     """Raise HarnessError where `model` cannot be trained on images of `image_size` pixels on a side."""
     with torch.device("meta"):

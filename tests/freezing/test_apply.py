@@ -8,8 +8,11 @@ from torch.optim import SGD
 from torchvision.ops import StochasticDepth
 
 from harness.freezing.apply import batch_statistics_mode, begin_phase, evaluation_mode, training_mode
-from harness.freezing.resolve import Group, ResolvedPhase
+from harness.freezing.policies import POLICIES
+from harness.freezing.resolve import Group, ResolvedPhase, resolve
 from harness.learner import Learner
+from harness.models.build import build_model, layout_of
+from harness.spec import Model
 from tests.watching import changed, copy_of, two_steps
 
 
@@ -241,3 +244,23 @@ def test_a_batch_norm_without_running_statistics_stays_without(toy):
     with batch_statistics_mode(toy):
         toy(batch()[0])
     assert not toy.backbone[1].track_running_stats
+
+
+@pytest.mark.parametrize(
+    ("model", "policy", "training"),
+    [
+        ("alexnet", "head", {"classifier.6"}),
+        ("alexnet", "last_3_fc", {f"classifier.{i}" for i in range(7)}),
+        ("vgg16", "head", {"classifier.5", "classifier.6"}),
+        ("mobilenet_v3_small", "head", {"classifier.2", "classifier.3"}),
+        ("mobilenet_v2", "head", {"classifier.0", "classifier.1"}),
+    ],
+)
+def test_dropout_trains_where_the_layer_that_it_feeds_learns(model, policy, training):
+    """A fixed extractor drops nothing: what is frozen gets its features whole."""
+    with torch.device("meta"):
+        module = build_model(Model(name=model), 3, seed=0)
+    (resolved,) = resolve(POLICIES[policy], layout_of(Model(name=model), 3), weight_decay=0.0)
+    training_mode(module, resolved)
+    leaves = {name for name, child in module.named_modules() if child.training and not list(child.children())}
+    assert leaves == training
