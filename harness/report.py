@@ -49,13 +49,10 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
     Every file is replaced whole. The same runs give the same bytes.
     """
     cells, effects = cells_of(grid.runs), effects_of(grid.runs, grid.throughput)
-    figures = {
-        "heatmap": plots.heatmap(cells, effects),
-        "pareto": plots.pareto(cells),
-        "curves": plots.learning_curves(grid.curves),
-    }
-    if axes_of(cells):
-        figures["scenarios"] = plots.scenarios(cells)
+    figures = {"scenarios": plots.scenarios(cells)} if axes_of(cells) else {}
+    if (effects["kind"] != "policy").any():
+        figures["heatmap"] = plots.heatmap(cells, effects)
+    figures |= {"pareto": plots.pareto(cells), "curves": plots.learning_curves(grid.curves)}
     files: dict[str, bytes] = {
         "runs.csv": _csv(grid.runs.drop(columns=["run_id", "trained_by"])),
         "cells.csv": _csv(cells),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -75,12 +76,16 @@ def summarise(plan: Plan) -> dict[str, Any]:
             "data": describe_data(spec.data),
             "train images drawn by seed": any(s.spec.data.train_per_class for s in scenarios),
             "classes": plan.replicates[0].training.classes,
-            "train images per seed": " or ".join(
-                str(size) for size in sorted({r.data.train_size for r in plan.replicates})
-            ),
+            "train images per seed": _range(r.data.train_size for r in plan.replicates),
+            "steps per epoch": _range(r.data.train_size // r.training.train.batch_size for r in plan.replicates),
             **spec.train.model_dump(mode="json"),
         },
     }
+
+
+def _range(counts: Iterable[int]) -> str:
+    """Return a count, or those of the scenarios."""
+    return " or ".join(map(str, sorted(set(counts))))
 
 
 def _choice(choice: Choice) -> dict[str, Any]:
