@@ -45,7 +45,8 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
         f"= {facts['replicates']} replicates, {facts['trainings']} trainings",
         f"  {facts['settings']['model']}, {facts['settings']['weights']}",
         f"  {facts['settings']['data']}",
-        f"  {facts['settings']['train images per seed']} training images a seed, {facts['settings']['steps per epoch']} steps an epoch",
+        f"  {facts['settings']['train images per seed']} training images a seed, "
+        f"{facts['settings']['steps per epoch']} steps an epoch",
         "",
         *_grid_lines(facts),
         "",
