@@ -154,13 +154,17 @@ def scenarios(cells: pd.DataFrame) -> Figure:
 def pareto(cells: pd.DataFrame) -> Figure:
     """Draw mean test top-1 with its sd against images per second, one point a cell, and the front none beats.
 
-    Colour says the policy, shape the trick set.
+    Colour says the policy, shape the trick set; where there are more policies than colours, the cells on the front say
+    their names instead.
     """
     known = cells.dropna(subset=["test_top1_mean", "images_per_s"]).to_dict("records")
     colours = dict(zip(dict.fromkeys(row["policy"] for row in known), cycle(COLOURS), strict=False))
     shapes = dict(zip(dict.fromkeys(trick_set(row["cell"]) for row in known), cycle(SHAPES), strict=False))
+    many = len(colours) > len(COLOURS)
+    if many:
+        colours, shapes = dict.fromkeys(colours, "#b8b8b8"), dict.fromkeys(shapes, "o")
     with mpl.rc_context(STYLE):
-        height = max(4.4, 1.4 + 0.21 * (len(colours) + len(shapes)))  # the legends stand above each other
+        height = max(4.4, 1.4 + (0 if many else 0.21 * (len(colours) + len(shapes))))  # legends above each other
         figure = Figure(figsize=(8.4, height), layout="constrained")
         axes = figure.add_subplot()
         axes.set_xscale("log")
@@ -185,10 +189,17 @@ def pareto(cells: pd.DataFrame) -> Figure:
         )
         lines = [Line2D([], [], color=colour, lw=4, label=name) for name, colour in colours.items()]
         marks = [Line2D([], [], color=GREY, ls="", marker=shape, label=name) for name, shape in shapes.items()]
-        marks.append(Line2D([], [], color=GREY, ls="--", label="none faster and better"))
+        edge = Line2D([], [], color=GREY, ls="--", label="none faster and better")
         style: Any = {"frameon": False, "fontsize": 8.5, "alignment": "left"}
-        figure.legend(handles=lines, title="policy", loc="outside right upper", **style)
-        figure.legend(handles=marks, title="trick set", loc="outside right lower", **style)
+        if many:
+            for row in front.to_dict("records"):
+                place = (row["images_per_s"], 100 * row["test_top1_mean"])
+                axes.plot(*place, "o", color=COLOURS[1], ms=7)
+                axes.annotate(row["cell"], place, (-7, 4), textcoords="offset points", ha="right", fontsize=8)
+            figure.legend(handles=[edge], loc="outside lower right", **style)
+        else:
+            figure.legend(handles=lines, title="policy", loc="outside right upper", **style)
+            figure.legend(handles=[*marks, edge], title="trick set", loc="outside right lower", **style)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 6)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.xaxis.set_minor_formatter(NullFormatter())

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from harness.session import Reported
 
 _LINES_EVERY_S = 5.0
+_COLUMNS = 8
+"""Policies side by side in a terminal, at most."""
 
 
 def plan_json(plan: Plan, seconds: Estimate) -> dict[str, Any]:
@@ -219,11 +221,25 @@ def _table(cells: pd.DataFrame) -> str:
     # A cell's name without its policy.
     names = list(dict.fromkeys(row["cell"].partition(" | ")[2] for row in rows))
     entries = {(row["policy"], row["cell"].partition(" | ")[2]): _entry(row) for row in rows}
+    if len(policies) > _COLUMNS:
+        return _best_of(cells, policies)
     width = max(16, *(len(policy) + 2 for policy in policies))
     first = max(len(name) for name in [*names, "test top-1, %"]) + 2
     lines = ["test top-1, %".ljust(first) + "".join(policy.rjust(width) for policy in policies)]
     for name in names:
         lines.append(name.ljust(first) + "".join(entries.get((p, name), NOTHING).rjust(width) for p in policies))
+    return "\n".join(lines)
+
+
+def _best_of(cells: pd.DataFrame, policies: list[str]) -> str:
+    """Return each policy's baseline and best cell: all cells would be too many columns for a terminal."""
+    width = max(map(len, policies)) + 2
+    lines = ["test top-1, %".ljust(width) + "baseline".rjust(14) + "best".rjust(14)]
+    for policy in policies:
+        rows = cells[cells["policy"] == policy].to_dict("records")
+        best = max(rows, key=lambda row: row["test_top1_mean"] if row["n"] else -1.0)
+        name = best["cell"].partition(" | ")[2]
+        lines.append(f"{policy.ljust(width)}{_entry(rows[0]):>14}{_entry(best):>14}  {name}")
     return "\n".join(lines)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from harness.effects import cells, effects
-from harness.plots import STYLE, heatmap, learning_curves, pareto, pareto_front
+from harness.plots import COLOURS, STYLE, heatmap, learning_curves, pareto, pareto_front, scenarios
 from tests.samples import runs_table, throughput_table
 
 SPEED = {"images_per_s": 100.0}
@@ -339,3 +340,51 @@ def test_curves_say_what_they_show():
 def test_curves_of_12_tricks_are_told_apart():
     (panel, _) = learning_curves(curves_table(GRIDS["12 tricks"])).axes
     assert len({(line.get_color(), line.get_linestyle()) for line in panel.lines}) == 14
+
+
+def in_scenarios(tops: dict[tuple[str, str], float]) -> pd.DataFrame:
+    """The frame of cells of a grid with the axis `lr`, one baseline a policy and level."""
+    frames = []
+    for (policy, level), top1 in tops.items():
+        name = f"{policy} | baseline"
+        runs = runs_table({name: [top1, top1 + 0.02]}).assign(cell=f"{name} | lr {level}")
+        runs.insert(0, "lr", level)
+        frames.append(runs)
+    return cells(pd.concat(frames, ignore_index=True))
+
+
+def test_scenarios_show_every_policy_and_frame_the_best_of_each():
+    tops = {("full", "0.1"): 0.5, ("head", "0.1"): 0.6, ("full", "1"): 0.9, ("head", "1"): 0.3}
+    figure = scenarios(in_scenarios(tops))
+    panel = figure.axes[0]
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["lr 0.1", "lr 1"]
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["full", "head"]
+    shown = {text.get_position(): text.get_text() for text in panel.texts}
+    assert shown == {(0, 0): "51.0 ± 1.4", (0, 1): "61.0 ± 1.4", (1, 0): "91.0 ± 1.4", (1, 1): "31.0 ± 1.4"}
+    frames = [patch for patch in panel.patches if isinstance(patch, Rectangle)]
+    framed = {(round(frame.get_x() + 0.48), round(frame.get_y() + 0.46)) for frame in frames}
+    assert framed == {(0, 1), (1, 0)}
+
+
+def test_scenarios_tell_what_was_not_run():
+    figure = scenarios(in_scenarios({("full", "0.1"): 0.5, ("head", "1"): 0.3}))
+    assert sorted(text.get_text() for text in figure.axes[0].texts) == [
+        "31.0 ± 1.4",
+        "51.0 ± 1.4",
+        "not run",
+        "not run",
+    ]
+    figure.savefig(io.BytesIO())
+
+
+def test_pareto_plot_of_more_policies_than_colours_names_the_front():
+    names = [f"policy{number} | baseline" for number in range(len(COLOURS) + 1)]
+    figures = {name: {"images_per_s": 100.0 + number} for number, name in enumerate(names)}
+    table = cells(runs_table({name: [0.9 - 0.05 * number] for number, name in enumerate(names)}, figures))
+    table.loc[3, "test_top1_mean"] = 0.2
+    figure = pareto(table)
+    said = {text.get_text() for text in figure.axes[0].texts}
+    assert said == set(pareto_front(table)["cell"])
+    assert names[3] not in said
+    labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert labels == ["none faster and better"]

@@ -4,12 +4,14 @@ import pandas as pd
 import pytest
 
 from harness import show
+from harness.effects import cells
 from harness.estimate import Estimate
 from harness.grid import Outcome
 from harness.plan import Plan
 from harness.progress import Update
 from harness.session import Reported
 from harness.workspace import Workspace
+from tests.samples import runs_table
 
 
 def test_plan_says_what_runs_and_for_how_long(plan: Plan) -> None:
@@ -70,3 +72,15 @@ def test_run_says_what_it_did(reported: Reported) -> None:
     nothing = show.run_text(Outcome(settled=6), reported, again=False)
     assert "Nothing to train: all 6 replicates are settled." in nothing
     assert "3 of them failed" in nothing
+
+
+def test_many_policies_are_told_by_their_baseline_and_their_best() -> None:
+    policies = [f"policy{number}" for number in range(9)]
+    outcomes: dict[str, list[float | str]] = {}
+    for policy in policies:
+        outcomes |= {f"{policy} | baseline": [0.5], f"{policy} | mixup": [0.75]}
+    outcomes["policy8 | mixup"] = ["failed"]
+    lines = show._table(cells(runs_table(outcomes))).splitlines()
+    assert lines[0].split() == ["test", "top-1,", "%", "baseline", "best"]
+    assert lines[1].split() == ["policy0", "50.0", "75.0", "mixup"]
+    assert lines[9].split() == ["policy8", "50.0", "50.0", "baseline"]
