@@ -419,7 +419,8 @@ def test_a_checkpoint_trains_like_the_pretraining_it_came_from(stored: Workspace
 
 
 def test_ctrl_c_ends_cleanly_and_the_next_run_goes_on(stored: Workspace, write_spec: WriteSpec) -> None:
-    spec = write_spec(("epochs: 2,", "epochs: 30,"))
+    # Far longer than the seconds between two lines of progress, however fast the machine.
+    spec = write_spec(("epochs: 2,", "epochs: 300,"))
     command = [sys.executable, "-m", "harness", "run", str(spec), "--jobs", "2"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
