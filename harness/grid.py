@@ -73,13 +73,15 @@ class GridRun:
         """
         todo = self._left(again)
         self.outcome.settled = len(self._plan.replicates) - len(todo)
+        plan = {PLAN: json.dumps(summarise(self._plan), indent=1).encode()}
         if not todo:
+            self._log.artifacts(self._log.run_id, plan)  # a later version may tell more of it
             self._log.settle(self._status())
             return
         self._log.resume()
         status = "KILLED"
         try:
-            self._log.artifacts(self._log.run_id, {PLAN: json.dumps(summarise(self._plan), indent=1).encode()})
+            self._log.artifacts(self._log.run_id, plan)
             shared, trainings = self._divide(todo)
             known = self._ledger.recall_speed(self._store.read_artifact(self._log.parent, THROUGHPUT))
             lost = {} if known and not trainings else (yield from self._train_first())

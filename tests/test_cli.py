@@ -287,7 +287,14 @@ def test_second_run_in_one_workspace_is_refused(write_spec: WriteSpec, capsys: p
 def test_kill_9_loses_nothing_and_leaves_no_orphan(stored: Workspace, write_spec: WriteSpec) -> None:
     spec = write_spec(("epochs: 2,", "epochs: 30,"))
     command = [sys.executable, "-m", "harness", "run", str(spec), "--jobs", "2"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    # Whoever runs the tests in the background of a shell may have Ctrl-C ignored, and children inherit that.
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("training") and not line.startswith("training 0/"):
@@ -419,10 +426,16 @@ def test_a_checkpoint_trains_like_the_pretraining_it_came_from(stored: Workspace
 
 
 def test_ctrl_c_ends_cleanly_and_the_next_run_goes_on(stored: Workspace, write_spec: WriteSpec) -> None:
-    # Far longer than the seconds between two lines of progress, however fast the machine.
-    spec = write_spec(("epochs: 2,", "epochs: 300,"))
+    spec = write_spec(("epochs: 2,", "epochs: 30,"))
     command = [sys.executable, "-m", "harness", "run", str(spec), "--jobs", "2"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    # Whoever runs the tests in the background of a shell may have Ctrl-C ignored, and children inherit that.
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("training") and not line.startswith("training 0/"):
