@@ -70,16 +70,22 @@ def summarise(plan: Plan) -> dict[str, Any]:
             }
             for p in plan.prerequisites
         ],
-        "settings": {
-            "model": spec.model.name,
-            "weights": describe_weights(plan),
-            "data": describe_data(spec.data),
-            "train images drawn by seed": any(s.spec.data.train_per_class for s in scenarios),
-            "classes": plan.replicates[0].training.classes,
-            "train images per seed": _range(r.data.train_size for r in plan.replicates),
-            "steps per epoch": _range(r.data.train_size // r.training.train.batch_size for r in plan.replicates),
-            **spec.train.model_dump(mode="json"),
-        },
+        "settings": _settings(plan),
+    }
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    """Return the settings that all scenarios share, and the range of what differs between them."""
+    spec, scenarios = plan.study.spec, plan.study.scenarios
+    return {
+        "model": spec.model.name,
+        "weights": describe_weights(plan),
+        "data": describe_data(spec.data),
+        "train images drawn by seed": any(s.spec.data.train_per_class for s in scenarios),
+        "classes": plan.replicates[0].training.classes,
+        "train images per seed": _range(r.data.train_size for r in plan.replicates),
+        "steps per epoch": _range(r.data.train_size // r.training.train.batch_size for r in plan.replicates),
+        **spec.train.model_dump(mode="json"),
     }
 
 
