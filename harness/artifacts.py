@@ -2,6 +2,8 @@
 
 PLAN = "plan.json"
 """Of a grid: the plan as JSON."""
+PRIMARY = "primary.json"
+"""Of a grid: its primary contrasts as they were named before its first replicate; never written again."""
 THROUGHPUT = "throughput.csv"
 """Of a grid: the rounds of the probe."""
 CURVES = "curves.csv"

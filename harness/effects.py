@@ -1,24 +1,69 @@
-"""Runs frame to cells and effects: paired differences over seeds, and what they cost."""
+"""Runs frame to cells and effects: every contrast on every metric, with interval, tests and claim."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.results import axes_of
-from harness.stats import LEVEL, paired_t
-from harness.wording import trick_set
+from harness.claims import judge
+from harness.contrasts import Contrast, Weights, of_plan
+from harness.family import KEYS
+from harness.pooling import SOURCES, over_sources, pooled
+from harness.results import Grid, axes_of, tricks_of
+from harness.stats import (
+    LEVEL,
+    Interval,
+    bca,
+    improvement,
+    paired_t,
+    sign_flip,
+    two_way_t,
+    wilcoxon,
+)
 
-COSTS = ("images_per_s", "train_s", "peak_memory_bytes", "trainable_params")
+RATES = ("images_per_s", "train_s")
+"""Metrics compared as log-ratios over the rounds of the probe."""
+FIGURES = ("peak_memory_bytes", "trainable_params")
+"""Metrics without noise from seed to seed."""
+COSTS = (*RATES, *FIGURES)
+METRIC = "test_top1"
 OVER_SEEDS = f"{LEVEL:.0%} paired t over seeds"
 OVER_ROUNDS = f"{LEVEL:.0%} paired t over probe rounds, log ratio"
 EXACT = "exact difference"
-COLUMNS = ("kind", "policy", "trick", "metric", "n", "estimate", "low", "high", "interval")
+_NO_PAIR = "none: no pair finished"
+COLUMNS = (
+    *KEYS,
+    "metric",
+    "n",
+    "estimate",
+    "low",
+    "high",
+    "level",
+    "interval",
+    "p",
+    "p_holm",
+    "claim",
+    "role",
+    "simultaneous_low",
+    "simultaneous_high",
+    "bca_low",
+    "bca_high",
+    "examples_low",
+    "examples_high",
+    "p_sign_flip",
+    "p_wilcoxon",
+    "p_improvement",
+    "diverged",
+    "with_chance",
+    "order_se",
+)
+_SEED = 0
+"""Of the generator that draws bootstrap samples: the same runs give the same bytes."""
 
 
 def cells(runs: pd.DataFrame) -> pd.DataFrame:
@@ -31,7 +76,7 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
         finished = group[group["status"] == "finished"]
         tops = {
             f"{metric}_{name}": value
-            for metric in ("test_top1", "val_top1")
+            for metric in (METRIC, "val_top1")
             for name, value in (("mean", finished[metric].mean()), ("sd", finished[metric].std(ddof=1)))
         }
         rows.append(
@@ -51,69 +96,136 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def tricks_of(runs: pd.DataFrame) -> list[str]:
-    """Return the trick columns: those between `policy` and `seed`."""
-    columns = list(runs.columns)
-    return columns[columns.index("policy") + 1 : columns.index("seed")]
 
 
-def effects(runs: pd.DataFrame, throughput: pd.DataFrame) -> pd.DataFrame:
-    """Return one row an effect and metric.
+def effects(grid: Grid) -> pd.DataFrame:
+    """Return one row an effect and metric; CONTRIBUTING says what the kinds and the columns mean.
 
-    Kinds: `one_in`, a trick alone, and `combined`, several, against the same policy without tricks; `policy`, a policy
-    without tricks against the first policy without tricks; each within its own scenario. Top-1 is paired by seed over
-    the seeds that both sides finished; throughput is a log-ratio paired by probe round (positive is faster); memory and
-    parameters are exact.
-    `estimate`, `low` and `high` are NaN where nothing can be paired.
+    Test top-1 is paired by seed over the seeds that all cells of an effect finished; throughput and training time are
+    log-ratios paired by probe round (positive is faster, or longer); memory and parameters are exact differences.
+    `estimate`, `low` and `high` are NaN where nothing can be paired. The same grid gives the same frame.
     """
-    tricks, axes = tricks_of(runs), axes_of(runs)
-    sets = runs.drop_duplicates("cell").to_dict("records")
-    by_scenario: dict[tuple[Any, ...], dict[str, str]] = defaultdict(dict)
-    for row in sets:
-        if not any(row[trick] for trick in tricks):
-            by_scenario[tuple(row[axis] for axis in axes)][row["policy"]] = row["cell"]
+    generator = np.random.default_rng(_SEED)
+    tops, costs = _tops(grid.runs), _costs(grid)
+    contrasts = of_plan(grid.plan)
+    by_seed = [_paired(tops, contrast.weights) for contrast in contrasts]
     rows: list[dict[str, Any]] = []
-    for row in sets:
-        levels = {axis: row[axis] for axis in axes}
-        baselines = by_scenario[tuple(levels.values())]
-        policy, active = row["policy"], [trick for trick in tricks if row[trick]]
-        if active and policy in baselines:
-            kind, base = "one_in" if len(active) == 1 else "combined", baselines[policy]
-        elif not active and row["cell"] != next(iter(baselines.values())):
-            kind, base = "policy", next(iter(baselines.values()))
-        else:
-            continue
-        names = {**levels, "kind": kind, "policy": policy, "trick": trick_set(row["cell"]) if active else ""}
-        rows += [{**names, **found} for found in _compare(runs, throughput, base, row["cell"])]
-    return pd.DataFrame(rows, columns=[*axes, *COLUMNS])
+    samples = {}
+    for contrast, paired in zip(contrasts, by_seed, strict=True):
+        names = {name: getattr(contrast, name) for name in KEYS}
+        differences = samples[len(rows)] = paired.to_numpy()
+        judged = _top1(grid, contrast, differences, generator) if len(differences) else _row(METRIC, 0, _NO_PAIR)
+        rows.append({**names, **judged, **_divergence(grid, contrast), "order_se": _order_se(tops, contrast)})
+        rows += [{**names, **cost(contrast.weights)} for cost in costs]
+    rows += [row for found in pooled(grid.plan, contrasts, by_seed, SOURCES) if (row := over_sources(found))]
+    return judge(pd.DataFrame(rows, columns=[*COLUMNS]), samples, grid.family)
 
 
-def _compare(runs: pd.DataFrame, throughput: pd.DataFrame, base: str, cell: str) -> Iterator[dict[str, Any]]:
-    finished = runs[runs["status"] == "finished"]
-    yield _paired("test_top1", finished, "seed", base, cell, OVER_SEEDS)
-    rates = throughput.assign(images_per_s=np.log(throughput["images_per_s"])) if len(throughput) else throughput
-    if len(rates):
-        yield _paired("images_per_s", rates, "round", base, cell, OVER_ROUNDS)
-    for metric in ("peak_memory_bytes", "trainable_params"):
-        sides = [finished.loc[finished["cell"] == side, metric].dropna() for side in (base, cell)]
-        known = all(len(side) for side in sides)
-        difference = sides[1].iloc[0] - sides[0].iloc[0] if known else math.nan
-        n = min(len(side) for side in sides)
-        yield _row(metric, n, difference, math.nan, math.nan, EXACT)
+def _tops(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return test top-1 of what finished: seeds down, cells across."""
+    return _by_seed(runs[runs["status"] == "finished"])
 
 
-def _paired(metric: str, frame: pd.DataFrame, by: str, base: str, cell: str, interval: str) -> dict[str, Any]:
-    table = frame.pivot_table(index=by, columns="cell", values=metric, observed=True).reindex(columns=[base, cell])
-    differences = (table[cell] - table[base]).dropna().to_numpy()
-    if not len(differences):
-        return _row(metric, 0, math.nan, math.nan, math.nan, "none: no pair finished")
-    found = paired_t(differences)
-    if found.n == 1:
-        interval = "none: n = 1"
-    elif math.isnan(found.low):
-        interval = "none: every pair differs alike"
-    return _row(metric, found.n, found.estimate, found.low, found.high, interval)
+def _by_seed(runs: pd.DataFrame) -> pd.DataFrame:
+    return runs.pivot_table(index="seed", columns="cell", values=METRIC, observed=True)
 
 
-def _row(metric: str, n: int, estimate: float, low: float, high: float, interval: str) -> dict[str, Any]:
-    return {"metric": metric, "n": n, "estimate": estimate, "low": low, "high": high, "interval": interval}
+def _paired(table: pd.DataFrame, weights: Weights) -> pd.Series:
+    """Return the value of a contrast for each pair that all its cells have."""
+    return (table.reindex(columns=[*weights]) * pd.Series(weights)).sum(axis=1, skipna=False).dropna()
+
+
+def _top1(grid: Grid, contrast: Contrast, d: np.ndarray, generator: np.random.Generator) -> dict[str, Any]:
+    found, resampled = paired_t(d), bca(d, generator)
+    crossed = _over_examples(grid, contrast.weights)
+    interval = OVER_SEEDS
+    if math.isnan(found.low):
+        interval = "none: n = 1" if found.n == 1 else "none: every pair differs alike"
+    return {
+        **_row(METRIC, found.n, interval, found),
+        "bca_low": resampled.low,
+        "bca_high": resampled.high,
+        "examples_low": crossed.low if crossed else math.nan,
+        "examples_high": crossed.high if crossed else math.nan,
+        "p_sign_flip": sign_flip(d, generator),
+        "p_wilcoxon": wilcoxon(d),
+        "p_improvement": improvement(d),
+    }
+
+
+def _over_examples(grid: Grid, weights: Weights) -> Interval | None:
+    """Return the interval that covers seeds and test images alike; None where predictions are not kept or not paired."""
+    seeds = [seed for seed in grid.plan["seeds"] if all((cell, seed) in grid.correct for cell in weights)]
+    sides = [[grid.correct[cell, seed] for cell in weights] for seed in seeds]
+    if not seeds or len({len(side) for row in sides for side in row}) > 1:
+        return None  # scenarios with test sets of their own
+    return two_way_t(np.einsum("c,scn->sn", [*weights.values()], np.array(sides, dtype=float)))
+
+
+def _order_se(tops: pd.DataFrame, contrast: Contrast) -> float:
+    """Return the standard error that a Shapley value has from sampling orders: that of the mean over seeds."""
+    if len(contrast.orders) < 2:
+        return math.nan
+    means = np.array([_paired(tops, weights).mean() for weights in contrast.orders])
+    # Drawn without replacement: all orders leave nothing to sample.
+    return float(np.sqrt((1 - contrast.share_of_orders) * means.var(ddof=1) / len(means)))
+
+
+def _divergence(grid: Grid, contrast: Contrast) -> dict[str, float]:
+    """Return how often the sides diverged, and the estimate with the accuracy of guessing in place of those."""
+    sides = grid.runs[grid.runs["cell"].isin([*contrast.weights])]
+    lost = sides["status"] == "diverged"
+    if not lost.any():
+        return {"diverged": 0.0, "with_chance": math.nan}
+    chance = {cell["cell"]: 1 / cell["classes"] for cell in grid.plan["cells"] if "classes" in cell}
+    ended = sides[lost | (sides["status"] == "finished")]
+    guessed = ended[METRIC].astype(float).where(ended["status"] == "finished", ended["cell"].map(chance))
+    d = _paired(_by_seed(ended.assign(**{METRIC: guessed})), contrast.weights)
+    return {"diverged": float(lost.mean()), "with_chance": float(d.mean()) if len(d) else math.nan}
+
+
+def _costs(grid: Grid) -> list[Callable[[Weights], dict[str, Any]]]:
+    """Return, for each cost that was measured at all, the function from a contrast to its row."""
+    finished = grid.runs[grid.runs["status"] == "finished"]
+    rates = grid.throughput.pivot_table(index="round", columns="cell", values="images_per_s", observed=True)
+    seconds = finished.groupby("cell")["train_s"].mean().astype(float).reindex(rates.columns)
+    # A training takes its time at the median rate, and longer or shorter as the rounds of the probe do.
+    times = rates.median() / rates * seconds
+    found: list[Callable[[Weights], dict[str, Any]]] = []
+    for metric, table in zip(RATES, (rates, times), strict=True):
+        if table.notna().any(axis=None):
+            found.append(partial(_rate, metric, np.log(table)))
+    for metric in FIGURES:
+        by_cell = finished.groupby("cell")[metric].agg(["mean", "count"]).astype(float)
+        if by_cell["count"].any():
+            found.append(partial(_exact, metric, by_cell))
+    return found
+
+
+def _rate(metric: str, table: pd.DataFrame, weights: Weights) -> dict[str, Any]:
+    d = _paired(table, weights).to_numpy()
+    if not len(d):
+        return _row(metric, 0, "none: not measured on every side")
+    found = paired_t(d)
+    return _row(metric, found.n, "none: rounds alike" if math.isnan(found.low) else OVER_ROUNDS, found)
+
+
+def _exact(metric: str, by_cell: pd.DataFrame, weights: Weights) -> dict[str, Any]:
+    sides = by_cell.reindex([*weights])
+    n = int(sides["count"].fillna(0).min())
+    value = float(sides["mean"].to_numpy() @ np.array([*weights.values()])) if n else math.nan
+    return _row(metric, n, EXACT if n else "none: not measured on every side", Interval(n, value))
+
+
+def _row(metric: str, n: int, interval: str, found: Interval | None = None) -> dict[str, Any]:
+    found = found or Interval(n, math.nan)
+    return {
+        "metric": metric,
+        "n": n,
+        "estimate": found.estimate,
+        "low": found.low,
+        "high": found.high,
+        "level": LEVEL,
+        "interval": interval,
+        "p": found.p,
+    }

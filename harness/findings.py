@@ -7,17 +7,31 @@ from typing import Any
 
 import pandas as pd
 
+from harness.claims import power_lines
+from harness.family import Family
 from harness.results import axes_of, scenario_of
-from harness.wording import mean_sd, points, points_between, trick_set
+from harness.wording import mean_sd, named, points, points_between, ratio, ratio_between, some, trick_set
 
+Row = Mapping[Any, Any]
 _LISTED = 8
 """Policies or effects that a sentence lists at most."""
+_SCENARIOS = 4
+"""Scenarios that have sentences of their own at most."""
 
 
-def findings(cells: pd.DataFrame, effects: pd.DataFrame, seeds: int) -> list[str]:
+def findings(cells: pd.DataFrame, effects: pd.DataFrame, seeds: int, family: Family | None = None) -> list[str]:
     """Return the findings of a grid as sentences, each with its n and interval. None claims more than n can carry."""
     top = effects[(effects["metric"] == "test_top1") & effects["estimate"].notna()]
-    sentences = [*_policies(cells, top), *_strongest(top[top["kind"] != "policy"]), *_chance(top)]
+    sentences = [
+        *_primary(effects, family, seeds),
+        *_policies(cells, top),
+        *_together(top),
+        *_strongest(top),
+        *_crossed(top),
+        *_costs(effects),
+        *_diverged(cells),
+        *_chance(top),
+    ]
     if seeds == 1:
         sentences.append("One seed cannot tell an effect from chance: nothing here has an interval.")
     elif seeds < 6:
@@ -26,6 +40,34 @@ def findings(cells: pd.DataFrame, effects: pd.DataFrame, seeds: int) -> list[str
             "with more seeds."
         )
     return sentences
+
+
+def _primary(effects: pd.DataFrame, family: Family | None, seeds: int) -> list[str]:
+    """Return what is claimed of the primary contrasts, each in a sentence; those without evidence share one."""
+    if family is None:
+        return []
+    if family.late:
+        return ["The primary contrasts were named after this grid had begun, so nothing is claimed of them."]
+    rows = effects[effects["role"] == "primary"].to_dict("records")
+    claimed = [row for row in rows if row["claim"] != "no evidence"]
+    sentences = [f"Primary: {named(row)} {row['claim']}: {_simultaneous(row, len(rows), family)}." for row in claimed]
+    open_ = [f"{named(row)} ({points(row['estimate'])} points, {_between(row)})" for row in rows if row not in claimed]
+    if open_:
+        sentences.append(f"Primary, no evidence either way: {'; '.join(open_)}. {' '.join(power_lines(family, seeds))}")
+    return sentences
+
+
+def _simultaneous(row: Row, size: int, family: Family) -> str:
+    bound = f", bound {100 * family.bound:g} points" if row["claim"] == "makes no difference" and family.bound else ""
+    return f"{points(row['estimate'])} points ({_between(row)} over {size} contrasts{bound}, n = {row['n']})"
+
+
+def _between(row: Row) -> str:
+    """Return the simultaneous interval of a primary contrast; a bound of exactly 0 is one that leaves 0 out."""
+    low, high = row["simultaneous_low"], row["simultaneous_high"]
+    if pd.isna(low):
+        return "no interval"
+    return f"simultaneous 95 % interval {points_between(low, high)}"
 
 
 def coverage(plan: Mapping[str, Any]) -> str:
@@ -53,16 +95,32 @@ def _list(words: list[str], last: str) -> str:
 def _policies(cells: pd.DataFrame, top: pd.DataFrame) -> list[str]:
     axes = axes_of(cells)
     known = cells[cells["cell"].map(trick_set) == "baseline"].dropna(subset=["test_top1_mean"])
-    sentences = []
-    for scenario in dict.fromkeys(scenario_of(row, axes) for row in known.to_dict("records")):
-        begin = f"At {scenario}, w" if scenario else "W"
-        rows = [row for row in known.to_dict("records") if scenario_of(row, axes) == scenario]
-        against = [row for row in top.to_dict("records") if scenario_of(row, axes) == scenario]
-        sentences += _policies_of(begin, rows, [row for row in against if row["kind"] == "policy"])
-    return sentences
+    by_scenario: dict[str, list[dict[Hashable, Any]]] = {}
+    for row in known.to_dict("records"):
+        by_scenario.setdefault(scenario_of(row, axes), []).append(row)
+    if len(by_scenario) > _SCENARIOS:
+        return _best_by_scenario(by_scenario)
+    policies = top[top["kind"] == "policy"].to_dict("records")
+    return [
+        sentence
+        for scenario, rows in by_scenario.items()
+        for sentence in _policies_of(scenario, rows, [row for row in policies if row["scenario"] == scenario])
+    ]
 
 
-def _policies_of(begin: str, baselines: list[dict[Hashable, Any]], effects: list[dict[Hashable, Any]]) -> list[str]:
+def _best_by_scenario(by_scenario: Mapping[str, list[dict[Hashable, Any]]]) -> list[str]:
+    """Return in one sentence which policy has the highest mean in each of many scenarios."""
+    by_policy: dict[str, list[str]] = {}
+    for scenario, rows in by_scenario.items():
+        if len(rows) > 1:
+            best = max(rows, key=lambda row: row["test_top1_mean"])
+            by_policy.setdefault(best["policy"], []).append(f"{scenario} ({mean_sd(best['test_top1_mean'], best['test_top1_sd'])} %)")
+    listed = "; ".join(f"{policy} at {', '.join(scenarios)}" for policy, scenarios in by_policy.items())
+    return [f"Without tricks, the policy of the highest mean test top-1 (± sd over seeds) is {listed}."] if listed else []
+
+
+def _policies_of(scenario: str, baselines: list[dict[Hashable, Any]], effects: list[dict[Hashable, Any]]) -> list[str]:
+    begin = f"At {scenario}, w" if scenario else "W"
     few = len(baselines) <= _LISTED
     ranked = baselines if few else sorted(baselines, key=lambda row: -row["test_top1_mean"])
     shown = [f"{row['policy']} {mean_sd(row['test_top1_mean'], row['test_top1_sd'])} %" for row in ranked]
@@ -73,18 +131,42 @@ def _policies_of(begin: str, baselines: list[dict[Hashable, Any]], effects: list
     sentences = [f"{begin}ithout tricks, test top-1 by policy ({how}): {listed}."]
     against = [f"{row['policy']} {_effect(row)}" for row in effects]
     if against and few:
-        sentences.append(f"Against {baselines[0]['policy']}, paired by seed: {'; '.join(against)}.")
+        sentences.append(f"Against {effects[0]['against']}, paired by seed: {'; '.join(against)}.")
     return sentences
 
 
-def _under(row: Mapping[Any, Any], axes: list[str]) -> str:
-    return f"{row['policy']} at {scenario_of(row, axes)}" if axes else str(row["policy"])
+def _together(top: pd.DataFrame) -> list[str]:
+    """Return, of each policy's largest trick set, what it gives and whether that is more than the sum of each alone."""
+    rows = top[top["kind"].isin(["combined", "synergy"])].to_dict("records")
+    whole = [row for row in rows if row["kind"] == "synergy"]
+    if not whole or len(whole) > _SCENARIOS:
+        return []
+    combined = {_place(row): row for row in rows if row["kind"] == "combined"}
+    sentences = []
+    for row in whole:
+        both = combined[_place(row)]
+        alone = both["estimate"] - row["estimate"]
+        sentences.append(
+            f"Under {_under(row)}, {row['trick']} give {_effect(both)}; each alone sums to {points(alone)} points, "
+            f"so the whole differs from the sum by {_effect(row)}."
+        )
+    return sentences
+
+
+def _place(row: Row) -> tuple[str, ...]:
+    return row["policy"], row["scenario"], row["trick"]
+
+
+def _under(row: Row) -> str:
+    return f"{row['policy']} at {row['scenario']}" if row["scenario"] else str(row["policy"])
 
 
 def _strongest(top: pd.DataFrame) -> list[str]:
-    sentences, axes = [], axes_of(top)
-    where = [_under(row, axes) for row in top.to_dict("records")]
-    for under, group in top.groupby(pd.Series(where, top.index, dtype=str), sort=False):
+    """Return the trick set of each policy that changes most."""
+    kinds = ["one_in", "combined"] if (top["kind"] == "one_in").any() else ["main", "combined", "step"]
+    rows = top[top["kind"].isin(kinds)]
+    sentences = []
+    for under, group in rows.groupby(rows.apply(_under, axis=1) if len(rows) else "policy", sort=False):
         best = group.sort_values("estimate", key=abs).iloc[-1].to_dict()
         if best["estimate"] == 0:
             sentences.append(f"Under {under}, no trick made any difference.")
@@ -92,12 +174,49 @@ def _strongest(top: pd.DataFrame) -> list[str]:
         sentences.append(f"Under {under}, the largest measured difference is {best['trick']}: {_effect(best)}.")
     if len(sentences) <= _LISTED:
         return sentences
-    largest = top.sort_values("estimate", key=abs, ascending=False).head(_LISTED).to_dict("records")
-    listed = "; ".join(f"{row['trick']} under {_under(row, axes)} {_effect(row)}" for row in largest)
-    return [f"Of {len(top)} effects the largest measured: {listed}."]
+    largest = rows.sort_values("estimate", key=abs, ascending=False).head(_LISTED).to_dict("records")
+    listed = "; ".join(f"{row['trick']} under {_under(row)} {_effect(row)}" for row in largest)
+    return [f"Of {len(rows)} effects the largest measured: {listed}."]
 
 
-def _effect(row: Mapping[Any, Any]) -> str:
+def _crossed(top: pd.DataFrame) -> list[str]:
+    """Return the interaction of each sort that is largest for its uncertainty: what depends on what."""
+    rows = top[(top["kind"] == "interaction") & top["p"].notna()].sort_values("p", kind="stable")
+    sentences = []
+    for crossed, text in ((True, "depends on what is frozen or on the scenario"), (False, "depends on another trick")):
+        found = rows[(rows["against"] != "") == crossed].to_dict("records")
+        if found:
+            sentences.append(
+                f"Of {len(found)} measures of whether a trick's worth {text}, the clearest is "
+                f"{named(found[0])}: {_effect(found[0])}."
+            )
+    return sentences
+
+
+def _costs(effects: pd.DataFrame) -> list[str]:
+    """Return what tricks cost in training time: the dearest, and whether the others cost anything."""
+    rows = effects[(effects["kind"] == "one_in") & (effects["metric"] == "train_s") & effects["estimate"].notna()]
+    if rows.empty:
+        return []
+    dear = rows.sort_values("estimate", ascending=False).iloc[0].to_dict()
+    if dear["estimate"] <= 0:
+        return []
+    between = "" if pd.isna(dear["low"]) else f" (95 % interval {ratio_between(dear['low'], dear['high'])})"
+    return [f"The trick that takes most training time is {dear['trick']} under {_under(dear)}: {ratio(dear['estimate'])}{between}."]
+
+
+def _diverged(cells: pd.DataFrame) -> list[str]:
+    lost = cells[cells["diverged"] > 0]
+    if lost.empty:
+        return []
+    listed = some([f"{row['cell']} ({row['diverged']})" for row in lost.to_dict("records")], _LISTED)
+    return [
+        f"{int(lost['diverged'].sum())} replicates diverged: {listed}. Effects are over the pairs that finished, which "
+        "are a selection; no trick is said to help where a side of it diverged."
+    ]
+
+
+def _effect(row: Row) -> str:
     text = f"{points(row['estimate'])} points"
     if pd.isna(row["low"]):
         return text
@@ -105,12 +224,12 @@ def _effect(row: Mapping[Any, Any]) -> str:
 
 
 def _chance(top: pd.DataFrame) -> list[str]:
-    known = top[top["low"].notna()]
+    known = top[top["low"].notna() & (top["role"] == "exploratory")]
     if known.empty:
         return []
     apart = known[(known["low"] > 0) | (known["high"] < 0)]
     return [
-        f"Of {len(known)} effects with an interval, {len(apart)} {'has' if len(apart) == 1 else 'have'} one that "
-        f"leaves out 0; about {0.05 * len(known):.1f} would if nothing had any effect. No correction for their number "
-        "is made: all are exploratory."
+        f"Of {len(known)} exploratory effects with an interval, {len(apart)} {'has' if len(apart) == 1 else 'have'} one "
+        f"that leaves out 0; about {0.05 * len(known):.1f} would if nothing had any effect. Nothing corrects them for "
+        "their number: they are hints, not findings."
     ]

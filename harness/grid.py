@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from harness.artifacts import PLAN, THROUGHPUT
+from harness.artifacts import PLAN, PRIMARY, THROUGHPUT
 from harness.execute import Executor
 from harness.execute.job import Job
 from harness.ledger import Ledger
@@ -73,7 +73,10 @@ class GridRun:
         """
         todo = self._left(again)
         self.outcome.settled = len(self._plan.replicates) - len(todo)
-        plan = {PLAN: json.dumps(summarise(self._plan), indent=1).encode()}
+        facts = summarise(self._plan)
+        plan = {PLAN: json.dumps(facts, indent=1).encode()}
+        if self._store.read_artifact(self._log.parent, PLAN) is None:  # what is named later is not named before the data
+            plan[PRIMARY] = json.dumps(facts["primary"], indent=1).encode()
         if not todo:
             self._log.artifacts(self._log.run_id, plan)  # a later version may tell more of it
             self._log.settle(self._status())

@@ -90,9 +90,13 @@ def figure(diagnosed: pd.DataFrame) -> Figure:
 def _draw(panel: Axes, rows: pd.DataFrame, layers: list[str], colours: dict[str, str]) -> None:
     means = rows.pivot_table(index="layer", columns=["figure", "policy"], values="value").reindex(layers)
     policies = list(dict.fromkeys(rows["policy"]))
+    # Each seed starts from its own images: means over other seeds would tell equal starts apart.
+    shared = rows.groupby("seed")["policy"].nunique() == len(policies)
+    alike = rows[rows["seed"].isin(shared.index[shared])] if shared.any() else rows
+    begins = alike.pivot_table(index="layer", columns=["figure", "policy"], values="value").reindex(layers)
     starts: dict[tuple[float, ...], list[str]] = {}
     for policy in policies:
-        starts.setdefault(tuple(means["shift_start", policy]), []).append(policy)
+        starts.setdefault(tuple(begins["shift_start", policy]), []).append(policy)
     panel.set_yscale("log")
     for (values, sharing), dashes in zip(starts.items(), cycle(_DASHES), strict=False):
         whose = "" if len(starts) == 1 else f" of {', '.join(sharing)}"

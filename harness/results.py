@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from harness.artifacts import BATCH_NORM, CURVES, METRICS, PLAN, THROUGHPUT
+from harness.artifacts import BATCH_NORM, CURVES, METRICS, PLAN, PREDICTIONS, PRIMARY, THROUGHPUT
+from harness.family import Family
+from harness.wording import scenario
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -53,6 +56,10 @@ class Grid:
         default_factory=lambda: pd.DataFrame(columns=["policy", "cell", "seed", *_FIGURE_COLUMNS])
     )
     """One row a figure of a diagnosis: policy, cell, seed, figure, layer, value (NaN with a reason), reason."""
+    correct: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
+    """Whether each test image [N] was classified rightly, by cell and seed."""
+    family: Family | None = None
+    """The primary contrasts."""
 
 
 def read_grid(store: Store, study: str, grid: str) -> Grid | None:
@@ -79,7 +86,22 @@ def read_grid(store: Store, study: str, grid: str) -> Grid | None:
         batch_norm=_trained_frame(
             store, runs if asked else runs.iloc[:0], known, BATCH_NORM, _figures, _FIGURE_COLUMNS
         ),
+        correct={key: _correct(content) for key, content in _artifacts(store, runs, known, PREDICTIONS)},
+        family=_family(plan.get("primary"), store.read_artifact(parent, PRIMARY)),
     )
+
+
+def _family(primary: dict[str, Any] | None, named_first: bytes | None) -> Family | None:
+    """Return the primary contrasts of a plan; they are late where others, or none, were kept when the grid began."""
+    if primary is None:
+        return None
+    late = named_first is None or json.loads(named_first) != primary
+    return Family(**{**primary, "members": tuple(primary["members"])}, late=late)
+
+
+def _correct(content: bytes) -> np.ndarray:
+    with np.load(io.BytesIO(content)) as kept:
+        return np.asarray(kept["predictions"] == kept["labels"])
 
 
 def _prerequisites(store: Store, plan: dict[str, Any]) -> pd.DataFrame:
@@ -116,9 +138,15 @@ def axes_of(frame: pd.DataFrame) -> list[str]:
     return [name for name in columns[: columns.index("policy")] if name not in ("cell", "kind")]
 
 
+def tricks_of(runs: pd.DataFrame) -> list[str]:
+    """Return the trick columns of a frame of runs: those between `policy` and `seed`."""
+    columns = list(runs.columns)
+    return columns[columns.index("policy") + 1 : columns.index("seed")]
+
+
 def scenario_of(row: Mapping[Any, Any], axes: Sequence[str]) -> str:
     """Return the levels of a row's scenario as a person reads them; empty where there is no axis."""
-    return ", ".join(f"{axis} {row[axis]}" for axis in axes)
+    return scenario({axis: row[axis] for axis in axes})
 
 
 def current_runs(
@@ -170,13 +198,22 @@ def _trained_frame(
     One artifact a training, so that a large grid needs no call for each metric.
     """
     frames, names = [], [*axes_of(runs), "policy", "cell", "seed"]
+    rows = {(row["cell"], row["seed"]): row for row in runs.to_dict("records")}
+    for key, content in _artifacts(store, runs, known, artifact):
+        frames.append(read(content).assign(**{name: rows[key][name] for name in names}))
+    ordered = [*names, *columns]
+    return pd.concat(frames)[ordered].reset_index(drop=True) if frames else pd.DataFrame(columns=ordered)
+
+
+def _artifacts(
+    store: Store, runs: pd.DataFrame, known: dict[str, Run], artifact: str
+) -> Iterator[tuple[tuple[str, int], bytes]]:
+    """Yield an artifact of the trainings of `runs` that kept it, by cell and seed."""
     for row in runs[runs["status"] == "finished"].to_dict("records"):
         run_id = row["trained_by"] or row["run_id"]
         content = store.read_artifact(known.get(run_id) or store.client.get_run(run_id), artifact)
         if content:
-            frames.append(read(content).assign(**{key: row[key] for key in names}))
-    ordered = [*names, *columns]
-    return pd.concat(frames)[ordered].reset_index(drop=True) if frames else pd.DataFrame(columns=ordered)
+            yield (row["cell"], row["seed"]), content
 
 
 def _curve(content: bytes) -> pd.DataFrame:

@@ -121,7 +121,8 @@ def _shown(levels: Levels) -> str:
 
 def _identity(written: dict[str, Any]) -> dict[str, Any]:
     """Return what the user wrote without what changes no number of any training."""
-    kept = {key: value for key, value in written.items() if key not in ("about", "throughput", "keep_weights")}
+    silent = ("about", "throughput", "keep_weights", "primary")
+    kept = {key: value for key, value in written.items() if key not in silent}
     if isinstance(kept["policies"], dict):
         kept["policies"] = {
             name: {key: value for key, value in (policy or {}).items() if key not in ("about", "source")}
@@ -151,7 +152,10 @@ def _rooted(spec: Spec, folder: Path) -> Spec:
         weights = weights.model_copy(update={"pretrain": source})
     elif weights and weights.checkpoint:
         weights = weights.model_copy(update={"checkpoint": str((folder / weights.checkpoint).resolve())})
-    return spec.model_copy(update={"data": data_at(spec.data), "weights": weights})
+    primary = spec.primary
+    if primary and primary.pilot:
+        primary = primary.model_copy(update={"pilot": str((folder / primary.pilot).resolve())})
+    return spec.model_copy(update={"data": data_at(spec.data), "weights": weights, "primary": primary})
 
 
 def _trick(label: str, given: TrickSpec | None, places: Places) -> Trick:

@@ -11,6 +11,7 @@ from harness.tricks import TRICKS
 from harness.versions import versions
 
 if TYPE_CHECKING:
+    from harness.family import Family
     from harness.plan import Cell, Choice, Plan
 
 
@@ -20,6 +21,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
     digests: dict[Cell, dict[str, str]] = {}
     for replicate in plan.replicates:
         digests.setdefault(replicate.cell, {})[str(replicate.seed)] = replicate.training.digest
+    classes = {replicate.cell: replicate.training.classes for replicate in plan.replicates}
     scenarios = plan.study.scenarios
     first = scenarios[0].levels
     names = {kind: name for name, kind in TRICKS.items()}
@@ -40,10 +42,12 @@ def summarise(plan: Plan) -> dict[str, Any]:
                 "policy": cell.policy,
                 "tricks": list(cell.tricks),
                 "levels": dict(cell.levels),
+                "classes": classes[cell],
                 "digests": digests[cell],
             }
             for cell in plan.programs
         ],
+        "primary": _primary(plan.family) if plan.family else None,
         "versions": versions(),
         "judgements": [
             {
@@ -86,6 +90,15 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "train images per seed": _range(r.data.train_size for r in plan.replicates),
         "steps per epoch": _range(r.data.train_size // r.training.train.batch_size for r in plan.replicates),
         **spec.train.model_dump(mode="json"),
+    }
+
+
+def _primary(family: Family) -> dict[str, Any]:
+    return {
+        "members": [dict(member) for member in family.members],
+        "bound": family.bound,
+        "sd": family.sd,
+        "power": family.power,
     }
 
 

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from harness import norms, wording
-from harness.results import Grid, axes_of, scenario_of
+from harness.family import KEYS
+from harness.results import Grid, axes_of
+
+
+_MOST = 60
+"""Rows of the table of interactions: the clearest; `effects.csv` has all."""
+_KINDS = {
+    "policy": "policy",
+    "one_in": "alone",
+    "combined": "together",
+    "synergy": "beyond the sum",
+    "leave_one_out": "on top of all others",
+    "step": "stacked",
+    "main": "main effect",
+}
+"""How the kinds of effects read in a table, in its order."""
 
 
 def of_grid(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str, pd.DataFrame | None]:
     """Return the tables of a grid by name; None where there is nothing to show."""
     return {
-        "effects_table": effects_table(effects, cells),
+        "primary_table": primary_table(effects),
+        "effects_table": effects_table(effects),
+        "shapley_table": shapley_table(effects),
+        "interactions_table": interactions_table(effects),
         "cells_table": cells_table(cells),
         "first_table": first_table(grid.prerequisites),
         "rates_table": rates_table(grid.plan),
+        "designs_table": designs_table(grid.plan),
         "norms_table": norms.table(grid.batch_norm, cells) if len(grid.batch_norm) else None,
         "problems": problems(grid.runs),
         "judged": judged(grid.plan),
@@ -26,31 +45,110 @@ def of_grid(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str,
     }
 
 
-def effects_table(effects: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the effects on test top-1 with those on speed; policies are held against the first of their scenario."""
-    axes = axes_of(effects)
-    first = {scenario_of(row, axes): row["policy"] for row in reversed(cells.to_dict("records"))}
-    keys = [*axes, "policy", "trick"]
-    speed = {
-        tuple(row[key] for key in keys): row for row in effects[effects["metric"] == "images_per_s"].to_dict("records")
+def primary_table(effects: pd.DataFrame) -> pd.DataFrame | None:
+    """Return the primary contrasts with their claims."""
+    rows = effects[effects["role"] == "primary"].to_dict("records")
+    return _frame(
+        {
+            "effect": wording.named(row),
+            "claim": row["claim"],
+            "points of top-1": wording.points(row["estimate"]),
+            "simultaneous 95 % interval": wording.points_between(row["simultaneous_low"], row["simultaneous_high"]),
+            "p (Holm)": wording.p_value(row["p_holm"]),
+            "n": row["n"],
+            "95 % interval of its own": wording.points_between(row["low"], row["high"]),
+            "diverged": f"{row['diverged']:.0%}",
+        }
+        for row in rows
+    )
+
+
+def effects_table(effects: pd.DataFrame) -> pd.DataFrame | None:
+    """Return the effects on test top-1 beside what they cost: interactions and Shapley values have tables of their own."""
+    costs: dict[tuple[Any, ...], dict[str, dict[Any, Any]]] = {}
+    for row in effects[effects["metric"] != "test_top1"].to_dict("records"):
+        costs.setdefault(_key(row), {})[row["metric"]] = row
+    scenarios = (effects["scenario"] != "").any()
+    rows = effects[(effects["metric"] == "test_top1") & effects["kind"].isin([*_KINDS])].to_dict("records")
+    return _frame(
+        {
+            "policy": row["policy"],
+            "trick": row["trick"] or "none",
+            **({"scenario": row["scenario"]} if scenarios else {}),
+            "effect": _KINDS[row["kind"]],
+            "against": row["against"],
+            "points of top-1": wording.points(row["estimate"]),
+            "95 % interval": wording.points_between(row["low"], row["high"]),
+            "n": row["n"],
+            "p": wording.p_value(row["p"]),
+            "with other test images": wording.points_between(row["examples_low"], row["examples_high"]),
+            **_cost_columns(costs.get(_key(row), {})),
+        }
+        for row in rows
+    )
+
+
+def _key(row: Mapping[Any, Any]) -> tuple[Any, ...]:
+    return tuple(row[key] for key in KEYS)
+
+
+def _cost_columns(costs: Mapping[str, Mapping[Any, Any]]) -> dict[str, str]:
+    def value(metric: str) -> float:
+        return float(costs[metric]["estimate"]) if metric in costs else math.nan
+
+    return {
+        "speed": wording.ratio(value("images_per_s")),
+        "training time": wording.ratio(value("train_s")),
+        "peak memory, MiB": wording.signed(value("peak_memory_bytes") / 2**20, ",.1f"),
+        "trainable parameters": wording.signed(value("trainable_params"), ",.0f"),
     }
-    nothing = {"estimate": math.nan, "low": math.nan, "high": math.nan}
-    rows = []
-    for row in effects[effects["metric"] == "test_top1"].to_dict("records"):
-        rate = speed.get(tuple(row[key] for key in keys), nothing)
-        rows.append(
-            {
-                "policy": row["policy"],
-                "trick": row["trick"] or f"none: against {first[scenario_of(row, axes)]}",
-                **{axis: row[axis] for axis in axes},
-                "points of top-1": wording.points(row["estimate"]),
-                "95 % interval": wording.points_between(row["low"], row["high"]),
-                "n": row["n"],
-                "speed": wording.ratio(rate["estimate"]),
-                "95 % interval of speed": wording.ratio_between(rate["low"], rate["high"]),
-            }
-        )
-    return pd.DataFrame(rows)
+
+
+def shapley_table(effects: pd.DataFrame) -> pd.DataFrame | None:
+    """Return the Shapley values with what they sum to: the combined effect, by construction, of what they share out."""
+    rows = effects[(effects["kind"] == "shapley") & (effects["metric"] == "test_top1")]
+    groups = rows.groupby(["scenario", "policy", "design"], sort=False)
+    return _frame(
+        {
+            "policy": policy,
+            **({"scenario": scenario} if scenario else {}),
+            "from": design,
+            "trick": row["trick"],
+            "points of top-1": wording.points(row["estimate"]),
+            "95 % interval": wording.points_between(row["low"], row["high"]),
+            "n": row["n"],
+            "se of the orders": wording.number(100 * row["order_se"], ".2f"),
+            "all sum to": wording.points(group["estimate"].sum(skipna=False)),
+        }
+        for (scenario, policy, design), group in groups
+        for row in group.to_dict("records")
+    )
+
+
+def interactions_table(effects: pd.DataFrame) -> pd.DataFrame | None:
+    """Return the interactions, the clearest first."""
+    rows = effects[(effects["kind"] == "interaction") & (effects["metric"] == "test_top1")]
+    return _frame(
+        {
+            "interaction": wording.named(row),
+            "from": row["design"],
+            "points of top-1": wording.points(row["estimate"]),
+            "95 % interval": wording.points_between(row["low"], row["high"]),
+            "n": row["n"],
+            "p": wording.p_value(row["p"]),
+        }
+        for row in rows.sort_values("p", kind="stable").head(_MOST).to_dict("records")
+    )
+
+
+def designs_table(plan: Mapping[str, Any]) -> pd.DataFrame | None:
+    """Return the designs of each policy, with their aliases."""
+    return None
+
+
+def _frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame | None:
+    frame = pd.DataFrame(rows)
+    return None if frame.empty else frame
 
 
 def cells_table(cells: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 NOTHING = "–"
 """What stands where there is no number."""
@@ -12,6 +13,24 @@ NOTHING = "–"
 def trick_set(cell: str) -> str:
     """Return the trick set in a cell's name, such as `baseline`, `cosine` or `all 5 together`."""
     return cell.split(" | ")[1]
+
+
+def scenario(levels: Mapping[Any, Any]) -> str:
+    """Return the levels of the axes, in their order; empty where there is no axis."""
+    return ", ".join(f"{axis} {level}" for axis, level in levels.items())
+
+
+def named(row: Mapping[Any, Any]) -> str:
+    """Return an effect as a phrase, such as `mixup under head` or `mixup × cosine under full at size 32`."""
+    where = f" at {row['scenario']}" if row["scenario"] else ""
+    if row["kind"] == "policy":
+        return f"{row['policy']} against {row['against']}{where}"
+    under = f" under {row['policy']}{where}"
+    if row["kind"] == "interaction" and row["against"]:
+        return f"{row['trick']}{under} rather than {row['against']}"
+    how = {"leave_one_out": " on top of all others", "step": f" on top of {row['against']}"}
+    how |= {"main": " over all sets of the others", "shapley": " (Shapley value)", "synergy": " beyond the sum of each"}
+    return f"{row['trick']}{how.get(row['kind'], '')}{under}"
 
 
 def points(fraction: float) -> str:
@@ -44,6 +63,16 @@ def mean_sd(mean: float, sd: float) -> str:
 def number(value: float, form: str) -> str:
     """Return a number in a format of Python's mini-language."""
     return NOTHING if math.isnan(value) else format(value, form)
+
+
+def signed(value: float, form: str) -> str:
+    """Return a difference in a format of Python's mini-language, with its sign."""
+    return NOTHING if math.isnan(value) else format(value, f"+{form}").replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    """Return a p-value; small ones as a bound."""
+    return NOTHING if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def duration(seconds: float) -> str:

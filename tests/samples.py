@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from harness.data import Images
-from harness.results import runs_frame
+from harness.family import Family
+from harness.results import Grid, runs_frame
 
 VERSIONS = {"harness.numerics": "1", "harness.torch": "2.0"}
 """Versions that the fake runs were trained by, as their plan has them."""
@@ -96,6 +97,30 @@ def runs_table(
             elif value != "missing":
                 children.append(fake_run(cell, seed, str(value).upper()))
     return runs_frame(plan_json(list(outcomes), max(map(len, outcomes.values()))), children)
+
+
+def grid_table(
+    outcomes: Mapping[str, Sequence[Any]],
+    metrics: Mapping[str, Mapping[str, Any]] | None = None,
+    rates: Mapping[str, Any] | None = None,
+    correct: Mapping[tuple[str, int], Any] | None = None,
+    family: Family | None = None,
+    **plan: Any,
+) -> Grid:
+    """Make a grid from the outcomes of its cells, as `runs_table`; `plan` adds to what was planned."""
+    seeds = max(map(len, outcomes.values()))
+    return Grid(
+        plan={**plan_json(list(outcomes), seeds), **plan},
+        runs=runs_table(outcomes, metrics),
+        curves=pd.DataFrame(),
+        throughput=throughput_table(rates or {}),
+        prerequisites=pd.DataFrame(),
+        software={},
+        experiment_id="1",
+        run_id="0",
+        correct=dict(correct or {}),
+        family=family,
+    )
 
 
 def throughput_table(rates: Mapping[str, Any]) -> pd.DataFrame:

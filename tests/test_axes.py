@@ -283,7 +283,7 @@ def frames(plan, top1):
         for r in plan.replicates
     ]
     found = runs_frame(planned, runs)
-    return found, cells(found), effects(found, throughput_table({}))
+    return found, cells(found), effects(grid_of(found))
 
 
 def test_effects_are_paired_within_their_scenario(planned):

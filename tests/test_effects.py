@@ -7,10 +7,17 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
 
-from harness.effects import COLUMNS, cells, effects, tricks_of
+from harness.effects import COLUMNS, cells
+from harness.effects import effects as effects_of
+from harness.foreign import grid_of
+from harness.results import tricks_of
 from tests.samples import runs_table, throughput_table
 
 NO_PROBE = throughput_table({})
+
+
+def effects(runs, throughput):
+    return effects_of(grid_of(runs, throughput))
 
 
 def rows(frame, metric="test_top1"):

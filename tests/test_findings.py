@@ -13,7 +13,7 @@ NOISE = [0.01, -0.01, 0.0, 0.02, -0.02, 0.005]
 
 def sentences(outcomes, seeds=None):
     runs = runs_table(outcomes)
-    found = findings(cells(runs), effects(runs, throughput_table({})), seeds or runs["seed"].nunique())
+    found = findings(cells(runs), effects(grid_of(runs)), seeds or runs["seed"].nunique())
     assert all(isinstance(sentence, str) for sentence in found)
     return found
 

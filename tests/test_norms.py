@@ -82,3 +82,9 @@ def test_figure_of_few_and_many_layers_draws(layers):
 def test_figure_of_tricks_alone_draws():
     """Where every run without tricks failed there is nothing to draw, and no error."""
     drawn(norms.figure(diagnosed().query("cell == 'full | mixup'")))
+
+
+def test_a_replicate_without_a_diagnosis_makes_no_other_start():
+    frame = diagnosed()
+    lost = frame[~((frame["policy"] == "head") & (frame["seed"] == 1))]  # one that diverged
+    assert list(lines(norms.figure(lost))) == ["start", "end of full", "end of head"]

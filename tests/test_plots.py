@@ -20,7 +20,7 @@ SPEED = {"images_per_s": 100.0}
 
 def frames(outcomes, metrics=None):
     runs = runs_table(outcomes, metrics)
-    return cells(runs), effects(runs, throughput_table({}))
+    return cells(runs), effects(grid_of(runs))
 
 
 def curves_table(outcomes, epochs=3):

@@ -1,6 +1,7 @@
 """What a user may write in a spec. Unknown keys are refused; every field says its default and its meaning."""
 
 from harness.spec.axes import Levels
+from harness.spec.primary import Primary
 from harness.spec.sections import Augment, Data, Model, OptimizerSpec, Pretrain, StepDecay, Train, Weights
 from harness.spec.study import Spec, Throughput, Trial, TrickSpec, Tune
 
@@ -11,6 +12,7 @@ __all__ = [
     "Model",
     "OptimizerSpec",
     "Pretrain",
+    "Primary",
     "Spec",
     "StepDecay",
     "Throughput",

@@ -22,6 +22,7 @@ from harness.artifacts import METRICS
 from harness.errors import unknown
 from harness.freezing.policies import POLICIES, Policy
 from harness.spec import axes as axis
+from harness.spec.primary import Primary
 from harness.spec.sections import Data, Model, Positive, Rate, Section, Train, Weights, crop_fits
 
 _MOST_SEEDS = 10_000
@@ -187,6 +188,8 @@ class Spec(Section):
     """A number of seeds, or a list of them."""
     axes: Annotated[axis.Axes, AfterValidator(axis.check)] = Field(default_factory=dict)
     """What else the grid varies: a setting with a list of values, or a name with levels that set several."""
+    primary: Primary | None = None
+    """None leaves every effect exploratory: nothing is claimed."""
     tune: Tune | None = None
     """None gives every cell the learning rate of `train`."""
     destructive: Literal["skip", "run"] = "skip"

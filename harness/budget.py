@@ -1,0 +1,46 @@
+"""The budget view: which policy and trick set to take where training time is short."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from harness.results import axes_of, scenario_of
+from harness.wording import duration, mean_sd
+
+
+def frontier(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells worth their time, the quickest first: each has a higher validation top-1 than all quicker ones.
+
+    One frontier for each scenario. The choice is made on validation, since a maximum over test accuracies flatters
+    itself; the time is that of the training steps at the probed rate, and of a teacher, not of choosing a learning
+    rate nor of pretraining. Cells without a probed rate are left out.
+    """
+    axes = axes_of(cells)
+    known = cells.dropna(subset=["train_s", "val_top1_mean"])
+    known = known.assign(scenario=[scenario_of(row, axes) for row in known.to_dict("records")])
+    ranked = known.sort_values(["train_s", "val_top1_mean"], ascending=[True, False], kind="stable")
+    best = ranked.groupby("scenario")["val_top1_mean"].cummax()
+    first = ~ranked.assign(best=best).duplicated(["scenario", "best"])
+    places = {scenario: place for place, scenario in enumerate(dict.fromkeys(known["scenario"]))}
+    return ranked[first].sort_values("scenario", key=lambda s: s.map(places), kind="stable").reset_index(drop=True)
+
+
+def within(cells: pd.DataFrame, seconds: float) -> list[str]:
+    """Return, for each scenario, the cell that did best on validation of those that train within so many seconds."""
+    lines = []
+    for scenario, rows in frontier(cells).groupby("scenario", sort=False):
+        fitting = rows[rows["train_s"] <= seconds]
+        at = f" at {scenario}" if scenario else ""
+        if fitting.empty:
+            quickest = rows.iloc[0]
+            lines.append(
+                f"Within {duration(seconds)} of training{at}: nothing; the quickest cell, {quickest['cell']}, takes "
+                f"{quickest['train_s']:.3g} s."
+            )
+            continue
+        best = fitting.iloc[-1]
+        lines.append(
+            f"Within {duration(seconds)} of training{at}: {best['cell']} ({best['train_s']:.3g} s), test top-1 "
+            f"{mean_sd(best['test_top1_mean'], best['test_top1_sd'])} %."
+        )
+    return lines

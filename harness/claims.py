@@ -1,0 +1,61 @@
+"""Claims: what may be said of the primary contrasts, judged as one family; all else is exploratory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from harness.family import KEYS, Family
+from harness.stats import LEVEL, claim, critical_effect, seeds_needed, simultaneous, smallest_effect
+
+
+def judge(frame: pd.DataFrame, samples: Mapping[int, np.ndarray], family: Family | None) -> pd.DataFrame:
+    """Return the frame of effects with roles and claims.
+
+    `samples` are the paired differences [n] of the rows on test top-1, by the row's index. A claim is read off the
+    interval that covers the whole family at once, and off nothing else. Where a side diverged, the pairs that finished
+    are a selection, so nothing is claimed to help, nor to make no difference, and a harm only if it stands with the
+    accuracy of guessing in place of what diverged.
+    """
+    frame = frame.assign(role="exploratory", claim="")
+    if family is None or family.late:
+        return frame
+    rows = [_row_of(member, frame, samples) for member in family.members]
+    judged = simultaneous([samples[row] if len(samples[row]) else np.zeros(1) for row in rows], LEVEL)
+    for row, low, high, p in zip(rows, judged.low, judged.high, judged.p_holm, strict=True):
+        claimed = claim(low, high, family.bound or 0.0)
+        if frame.at[row, "diverged"] > 0:
+            sure = claimed == "hurts" and frame.at[row, "with_chance"] < 0
+            claimed = claimed if sure else "no evidence"
+        columns = ["role", "claim", "p_holm", "simultaneous_low", "simultaneous_high"]
+        frame.loc[row, columns] = ["primary", claimed, p, low, high]
+    return frame
+
+
+def _row_of(member: Mapping[str, str], frame: pd.DataFrame, samples: Mapping[int, np.ndarray]) -> int:
+    same = np.logical_and.reduce([frame[key] == member[key] for key in KEYS])
+    (row,) = [row for row in frame.index[same] if row in samples]
+    return int(row)
+
+
+def power_lines(family: Family, seeds: int) -> list[str]:
+    """Return what a family can show with so many seeds: in sd of the paired differences and, where it is known, points."""
+    m = len(family.members)
+    if seeds < 2:
+        return ["With one seed nothing can be claimed: an effect cannot be told from chance."]
+
+    def shown(effect: float) -> str:
+        return f"{effect:.1f} sd" + ("" if family.sd is None else f" ({100 * effect * family.sd:.1f} points)")
+
+    critical, smallest = critical_effect(seeds, m), smallest_effect(seeds, m, power=family.power)
+    lines = [
+        f"With {seeds} seeds and a family of {m} a claim needs a mean difference of {shown(critical)} of the paired "
+        f"differences; a true effect of {shown(smallest)} is claimed with a probability of {family.power:.0%}."
+    ]
+    if family.bound is not None and family.sd is not None:
+        needed = seeds_needed(family.bound / family.sd, m, power=family.power)
+        count = "more than 10,000" if needed is None else f"{needed:,}"
+        lines.append(f"To claim a true effect as small as the bound, {100 * family.bound:g} points, {count} seeds.")
+    return lines

@@ -1,0 +1,60 @@
+"""The family of primary contrasts: those effects that a spec names before its data, to be judged together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError
+from harness.wording import some
+
+if TYPE_CHECKING:
+    from harness.contrasts import Contrast
+    from harness.spec import Primary
+
+KEYS = ("kind", "policy", "trick", "against", "scenario", "design")
+"""What names a contrast."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The primary contrasts of a study."""
+
+    members: tuple[Mapping[str, str], ...]
+    """Of each the values of KEYS."""
+    bound: float | None = None
+    """The largest difference of test top-1 that makes no difference; None where none was named."""
+    sd: float | None = None
+    """Standard deviation of a paired difference of test top-1, as far as it is known before the data."""
+    power: float = 0.8
+    late: bool = False
+    """Whether they were named, or changed, after the grid had begun."""
+
+
+def resolve(primary: Primary, contrasts: Sequence[Contrast], sd: float | None) -> Family:
+    """Return the family that a spec names; raises HarnessError where an entry names no contrast, or several."""
+    members: dict[tuple[str, ...], None] = {}
+    for number, wanted in enumerate(primary.contrasts):
+        lists = {key: value if isinstance(value, tuple) else (value,) for key, value in wanted.given().items()}
+        for values in product(*lists.values()):
+            members[_find(dict(zip(lists, values, strict=True)), contrasts, number)] = None
+    named = tuple(dict(zip(KEYS, member, strict=True)) for member in members)
+    return Family(named, primary.bound, sd, primary.power)
+
+
+def _find(named: Mapping[str, str], contrasts: Sequence[Contrast], number: int) -> tuple[str, ...]:
+    shown = ", ".join(f"{key} {value!r}" for key, value in named.items())
+    left: Sequence[Contrast] = contrasts
+    for key, value in named.items():
+        kept = [c for c in left if getattr(c, key) == value]
+        if not kept:
+            legal = some(list(dict.fromkeys(repr(getattr(c, key)) for c in left)), 12)
+            raise HarnessError(f"contrast {number + 1}: no effect with {shown}: {key} may be {legal}")
+        left = kept
+    if len(left) > 1:
+        open_keys = [key for key in KEYS if len({getattr(c, key) for c in left}) > 1]
+        legal = "; ".join(f"{key}: {some(list(dict.fromkeys(getattr(c, key) for c in left)), 6)}" for key in open_keys)
+        raise HarnessError(f"contrast {number + 1}: {len(left)} effects with {shown}; say which ({legal})")
+    return tuple(getattr(left[0], key) for key in KEYS)

@@ -1,0 +1,57 @@
+"""Primary contrasts: the few effects a study is made to judge, named before its data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from harness.spec.sections import Section
+
+Kind = Literal[
+    "one_in", "leave_one_out", "step", "main", "interaction", "shapley", "combined", "synergy", "policy"
+]
+Names = str | tuple[str, ...]
+
+
+class Wanted(Section):
+    """One effect, or several where a key lists several values: the columns of `effects.csv` that name it."""
+
+    kind: Kind | None = None
+    """Where it is left out: `one_in` for a trick, `policy` for a policy alone."""
+    policy: Names | None = None
+    trick: Names | None = None
+    against: Names | None = None
+    scenario: Names | None = None
+    design: Names | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.policy is None and self.trick is None:
+            raise ValueError("name a policy or a trick")
+        return self
+
+    def given(self) -> dict[str, Names]:
+        """Return what was written, the kind with it."""
+        kind = self.kind or ("one_in" if self.trick is not None else "policy")
+        return {"kind": kind, **self.model_dump(exclude_none=True, exclude={"kind"})}
+
+
+class Primary(Section):
+    """The family of primary contrasts, corrected for its size; everything else is exploratory."""
+
+    contrasts: Annotated[tuple[Wanted, ...], Field(min_length=1)]
+    bound: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The largest difference of test top-1, a fraction, that makes no difference; None claims no such thing."""
+    sd: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Standard deviation of a paired difference of test top-1, a fraction, for `harness plan`."""
+    pilot: str | None = None
+    """A `runs.csv` of an earlier study, from which that standard deviation is taken instead."""
+    power: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """The probability with which the smallest effect that `harness plan` names would be found."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.sd is not None and self.pilot is not None:
+            raise ValueError("give sd or pilot, not both")
+        return self
