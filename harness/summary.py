@@ -11,7 +11,9 @@ from harness.tricks import TRICKS
 from harness.versions import versions
 
 if TYPE_CHECKING:
+    from harness.designs import Built
     from harness.plan import Cell, Choice, Plan
+    from harness.spec import Levels
 
 
 def summarise(plan: Plan) -> dict[str, Any]:
@@ -44,6 +46,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
             }
             for cell in plan.programs
         ],
+        "designs": _designs(plan),
         "versions": versions(),
         "judgements": [
             {
@@ -72,6 +75,38 @@ def summarise(plan: Plan) -> dict[str, Any]:
         ],
         "settings": _settings(plan),
     }
+
+
+def _designs(plan: Plan) -> list[dict[str, Any]]:
+    """Return the distinct designs, each with the policies and the scenarios that have it.
+
+    A design that policies have in different scenarios has an entry for each of these, so that an entry always speaks
+    of all its policies in all its scenarios. Plans kept by earlier versions have none of this.
+    """
+    where: dict[Built, dict[str, list[Levels]]] = {}
+    for designed in plan.designs:
+        for built in dict.fromkeys(designed.designs):
+            where.setdefault(built, {}).setdefault(designed.policy, []).append(designed.levels)
+    entries = []
+    for built, by_policy in where.items():
+        together: dict[tuple[Levels, ...], list[str]] = {}
+        for policy, levels in by_policy.items():
+            together.setdefault(tuple(levels), []).append(policy)
+        entries += [
+            {
+                "policies": policies,
+                "levels": [dict(each) for each in levels],
+                "kind": built.kind,
+                "factors": list(built.factors),
+                "orders": [list(order) for order in built.orders],
+                "resolution": built.resolution,
+                "aliases": list(built.aliases),
+                "note": built.note,
+                "sets": [list(tricks) for tricks in built.sets],
+            }
+            for levels, policies in together.items()
+        ]
+    return entries
 
 
 def _settings(plan: Plan) -> dict[str, Any]:
