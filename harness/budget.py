@@ -29,8 +29,9 @@ def within(cells: pd.DataFrame, seconds: float) -> list[str]:
     """Return, for each scenario, the cell that did best on validation of those that train within so many seconds."""
     lines = []
     for scenario, rows in frontier(cells).groupby("scenario", sort=False):
+        name = str(scenario)
         fitting = rows[rows["train_s"] <= seconds]
-        at = f" at {scenario}" if scenario else ""
+        at = f" at {name}" if name else ""
         if fitting.empty:
             quickest = rows.iloc[0]
             lines.append(

@@ -26,8 +26,9 @@ def judge(frame: pd.DataFrame, samples: Mapping[int, np.ndarray], family: Family
     judged = simultaneous([samples[row] if len(samples[row]) else np.zeros(1) for row in rows], LEVEL)
     for row, low, high, p in zip(rows, judged.low, judged.high, judged.p_holm, strict=True):
         claimed = claim(low, high, family.bound or 0.0)
-        if frame.at[row, "diverged"] > 0:
-            sure = claimed == "hurts" and frame.at[row, "with_chance"] < 0
+        diverged, with_chance = (float(frame[column][row]) for column in ("diverged", "with_chance"))
+        if diverged > 0:
+            sure = claimed == "hurts" and with_chance < 0
             claimed = claimed if sure else "no evidence"
         columns = ["role", "claim", "p_holm", "simultaneous_low", "simultaneous_high"]
         frame.loc[row, columns] = ["primary", claimed, p, low, high]
@@ -41,7 +42,7 @@ def _row_of(member: Mapping[str, str], frame: pd.DataFrame, samples: Mapping[int
 
 
 def power_lines(family: Family, seeds: int) -> list[str]:
-    """Return what a family can show with so many seeds: in sd of the paired differences and, where it is known, points."""
+    """Return what a family can show with so many seeds: in sd of the paired differences and, where known, in points."""
     m = len(family.members)
     if seeds < 2:
         return ["With one seed nothing can be claimed: an effect cannot be told from chance."]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 from math import factorial
 from typing import Any
 
 from harness.designs import Built, recognise
-from harness.wording import trick_set
+from harness.wording import scenario, trick_set
 
 TrickSet = frozenset[str]
 Weights = dict[str, float]
@@ -77,32 +77,26 @@ class _Group:
 NONE: TrickSet = frozenset()
 
 
-def contrasts(
-    cells: Sequence[Cell], designs: Callable[[str, str], Sequence[Built]], crossed: bool = True
-) -> list[Contrast]:
+def contrasts(cells: Sequence[Cell], designs: Callable[[str, str], Sequence[Built]]) -> list[Contrast]:
     """Return every contrast that `cells` allow, scenario by scenario and policy by policy.
 
-    `designs` returns the designs of a policy in a scenario. Without `crossed`, those between policies and between
-    scenarios are left out.
+    `designs` returns the designs of a policy in a scenario. Policies are held against the first, scenarios too.
     """
-    groups: dict[tuple[str, str], dict[TrickSet, Cell]] = {}
+    found: dict[tuple[str, str], dict[TrickSet, Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.scenario, cell.policy), {})[cell.tricks] = cell
-    known = {
-        (scenario, policy): _Group(policy, scenario, found, designs(policy, scenario))
-        for (scenario, policy), found in groups.items()
-    }
-    within = {key: [found for kind in _WITHIN for found in kind(group)] for key, group in known.items()}
+        found.setdefault((cell.policy, cell.scenario), {})[cell.tricks] = cell
+    groups = [_Group(*key, sets, designs(*key)) for key, sets in found.items()]
+    within = {id(group): [contrast for kind in _WITHIN for contrast in kind(group)] for group in groups}
     result: list[Contrast] = []
-    for (scenario, policy), group in known.items():
-        first_policy = next(name for place, name in known if place == scenario)
-        first_scenario = next(place for place, name in known if name == policy)
-        result += _policy(group, known[scenario, first_policy]) if crossed else []
-        result += within[scenario, policy]
-        if crossed and policy != first_policy:
-            result += _crossed(within[scenario, policy], within[scenario, first_policy], first_policy)
-        if crossed and scenario != first_scenario:
-            result += _crossed(within[scenario, policy], within[first_scenario, policy], first_scenario)
+    for group in groups:
+        here = [other for other in groups if other.scenario == group.scenario]
+        there = next(other for other in groups if other.policy == group.policy)
+        result += _policy(group, here)
+        result += within[id(group)]
+        if group is not here[0]:
+            result += _crossed(within[id(group)], within[id(here[0])], here[0].policy)
+        if group is not there:
+            result += _crossed(within[id(group)], within[id(there)], there.scenario)
     return result
 
 
@@ -114,25 +108,32 @@ def of_plan(plan: Mapping[str, Any]) -> list[Contrast]:
     """
     cells = [
         Cell(
-            cell["cell"], cell["policy"], scenario_name(cell.get("levels", {})), tuple(cell["tricks"]), trick_set(cell["cell"])
+            row["cell"],
+            row["policy"],
+            scenario(row.get("levels", {})),
+            frozenset(row["tricks"]),
+            trick_set(row["cell"]),
         )
-        for cell in plan["cells"]
+        for row in plan["cells"]
     ]
-    told = {
-        (policy, scenario_name(levels)): design
-        for design in plan.get("designs", ())
-    }
+    told: dict[tuple[str, str], list[Built]] = {}
+    for row in plan.get("designs", ()):
+        sets, orders = (tuple(map(tuple, row[key])) for key in ("sets", "orders"))
+        built = Built(row["kind"], tuple(row["factors"]), sets, orders, row["resolution"])
+        for policy, levels in product(row["policies"], row["levels"]):
+            told.setdefault((policy, scenario(levels)), []).append(built)
 
-    def designs(policy: str, scenario: str) -> Sequence[Built]:
-        sets = [cell.tricks for cell in cells if (cell.policy, cell.scenario) == (policy, scenario)]
-        return told.get((policy, scenario)) or recognise(sets, list(plan["tricks"]))
+    def designs(policy: str, place: str) -> Sequence[Built]:
+        sets = [tuple(cell.tricks) for cell in cells if (cell.policy, cell.scenario) == (policy, place)]
+        return told.get((policy, place)) or recognise(sets, [*plan["tricks"]])
 
     return contrasts(cells, designs)
 
 
-def _policy(group: _Group, first: _Group) -> Iterator[Contrast]:
+def _policy(group: _Group, here: Sequence[_Group]) -> Iterator[Contrast]:
     """A policy without tricks against the first policy without tricks."""
-    if group is not first and group.has(NONE) and first.has(NONE):
+    first = next((other for other in here if other.has(NONE)), group)
+    if group is not first and group.has(NONE):
         weights = {group.cells[NONE].name: 1.0, first.cells[NONE].name: -1.0}
         yield Contrast("policy", group.policy, "", first.policy, group.scenario, "", weights)
 
@@ -144,7 +145,9 @@ def _crossed(ours: Sequence[Contrast], theirs: Sequence[Contrast], against: str)
     for contrast in ours:
         other = there.get((contrast.kind, contrast.trick, contrast.design))
         if other and contrast.kind in kinds:
-            yield replace(contrast, kind="interaction", against=against, weights=_sum(contrast.weights, other.weights, -1))
+            yield replace(
+                contrast, kind="interaction", against=against, weights=_sum(contrast.weights, other.weights, -1)
+            )
 
 
 def _alone(group: _Group) -> Iterator[Contrast]:

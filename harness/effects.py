@@ -41,6 +41,7 @@ COLUMNS = (
     "metric",
     "n",
     "estimate",
+    "sd",
     "low",
     "high",
     "level",
@@ -96,8 +97,6 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-
-
 def effects(grid: Grid) -> pd.DataFrame:
     """Return one row an effect and metric; CONTRIBUTING says what the kinds and the columns mean.
 
@@ -143,6 +142,7 @@ def _top1(grid: Grid, contrast: Contrast, d: np.ndarray, generator: np.random.Ge
         interval = "none: n = 1" if found.n == 1 else "none: every pair differs alike"
     return {
         **_row(METRIC, found.n, interval, found),
+        "sd": float(d.std(ddof=1)) if len(d) > 1 else math.nan,
         "bca_low": resampled.low,
         "bca_high": resampled.high,
         "examples_low": crossed.low if crossed else math.nan,
@@ -154,7 +154,7 @@ def _top1(grid: Grid, contrast: Contrast, d: np.ndarray, generator: np.random.Ge
 
 
 def _over_examples(grid: Grid, weights: Weights) -> Interval | None:
-    """Return the interval that covers seeds and test images alike; None where predictions are not kept or not paired."""
+    """Return the interval for other seeds and other test images alike; None where predictions are not kept."""
     seeds = [seed for seed in grid.plan["seeds"] if all((cell, seed) in grid.correct for cell in weights)]
     sides = [[grid.correct[cell, seed] for cell in weights] for seed in seeds]
     if not seeds or len({len(side) for row in sides for side in row}) > 1:
@@ -194,7 +194,7 @@ def _costs(grid: Grid) -> list[Callable[[Weights], dict[str, Any]]]:
     found: list[Callable[[Weights], dict[str, Any]]] = []
     for metric, table in zip(RATES, (rates, times), strict=True):
         if table.notna().any(axis=None):
-            found.append(partial(_rate, metric, np.log(table)))
+            found.append(partial(_rate, metric, table.map(math.log, na_action="ignore")))
     for metric in FIGURES:
         by_cell = finished.groupby("cell")[metric].agg(["mean", "count"]).astype(float)
         if by_cell["count"].any():

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from harness.contrasts import Contrast, of_plan
 from harness.errors import HarnessError
 from harness.wording import some
 
 if TYPE_CHECKING:
-    from harness.contrasts import Contrast
     from harness.spec import Primary
 
 KEYS = ("kind", "policy", "trick", "against", "scenario", "design")
@@ -33,15 +34,30 @@ class Family:
     """Whether they were named, or changed, after the grid had begun."""
 
 
-def resolve(primary: Primary, contrasts: Sequence[Contrast], sd: float | None) -> Family:
-    """Return the family that a spec names; raises HarnessError where an entry names no contrast, or several."""
+def family_of(primary: Primary | None, plan: Mapping[str, Any]) -> Family | None:
+    """Return the family that a spec names among the contrasts of a plan; None where it names none.
+
+    Raises HarnessError where an entry names no contrast, or several, or the pilot cannot be read.
+    """
+    if primary is None:
+        return None
+    contrasts = of_plan(plan)
     members: dict[tuple[str, ...], None] = {}
     for number, wanted in enumerate(primary.contrasts):
         lists = {key: value if isinstance(value, tuple) else (value,) for key, value in wanted.given().items()}
         for values in product(*lists.values()):
             members[_find(dict(zip(lists, values, strict=True)), contrasts, number)] = None
     named = tuple(dict(zip(KEYS, member, strict=True)) for member in members)
-    return Family(named, primary.bound, sd, primary.power)
+    return Family(named, primary.bound, _sd(primary), primary.power)
+
+
+def _sd(primary: Primary) -> float | None:
+    """Return the stated standard deviation of a paired difference, or that of a pilot's."""
+    if primary.pilot is None:
+        return primary.sd
+    from harness.pilot import sd_of_differences  # pandas takes a while to import
+
+    return sd_of_differences(Path(primary.pilot))
 
 
 def _find(named: Mapping[str, str], contrasts: Sequence[Contrast], number: int) -> tuple[str, ...]:

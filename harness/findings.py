@@ -114,9 +114,13 @@ def _best_by_scenario(by_scenario: Mapping[str, list[dict[Hashable, Any]]]) -> l
     for scenario, rows in by_scenario.items():
         if len(rows) > 1:
             best = max(rows, key=lambda row: row["test_top1_mean"])
-            by_policy.setdefault(best["policy"], []).append(f"{scenario} ({mean_sd(best['test_top1_mean'], best['test_top1_sd'])} %)")
+            by_policy.setdefault(best["policy"], []).append(
+                f"{scenario} ({mean_sd(best['test_top1_mean'], best['test_top1_sd'])} %)"
+            )
     listed = "; ".join(f"{policy} at {', '.join(scenarios)}" for policy, scenarios in by_policy.items())
-    return [f"Without tricks, the policy of the highest mean test top-1 (± sd over seeds) is {listed}."] if listed else []
+    return (
+        [f"Without tricks, the policy of the highest mean test top-1 (± sd over seeds) is {listed}."] if listed else []
+    )
 
 
 def _policies_of(scenario: str, baselines: list[dict[Hashable, Any]], effects: list[dict[Hashable, Any]]) -> list[str]:
@@ -202,7 +206,8 @@ def _costs(effects: pd.DataFrame) -> list[str]:
     if dear["estimate"] <= 0:
         return []
     between = "" if pd.isna(dear["low"]) else f" (95 % interval {ratio_between(dear['low'], dear['high'])})"
-    return [f"The trick that takes most training time is {dear['trick']} under {_under(dear)}: {ratio(dear['estimate'])}{between}."]
+    what = f"{dear['trick']} under {_under(dear)}"
+    return [f"The trick that adds most to the training time is {what}: {ratio(dear['estimate'])}{between}."]
 
 
 def _diverged(cells: pd.DataFrame) -> list[str]:
@@ -229,7 +234,7 @@ def _chance(top: pd.DataFrame) -> list[str]:
         return []
     apart = known[(known["low"] > 0) | (known["high"] < 0)]
     return [
-        f"Of {len(known)} exploratory effects with an interval, {len(apart)} {'has' if len(apart) == 1 else 'have'} one "
-        f"that leaves out 0; about {0.05 * len(known):.1f} would if nothing had any effect. Nothing corrects them for "
+        f"Of {len(known)} exploratory effects with an interval, {len(apart)} {'has' if len(apart) == 1 else 'have'} "
+        f"one that leaves out 0; about {0.05 * len(known):.1f} would if nothing had any effect. Nothing corrects them for "
         "their number: they are hints, not findings."
     ]

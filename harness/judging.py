@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,10 +12,11 @@ from harness.freezing.resolve import ResolvedPhase, resolve, resolve_codes
 from harness.ground import Ground
 from harness.recipe import Recipe
 from harness.schedule import lr_factors, phase_steps
+from harness.spec import Spec
 from harness.tricks import Trick
 from harness.wording import some
 
-Verdict = Literal["valid", "noop", "destructive", "invalid"]
+Verdict = Literal["valid", "noop", "destructive", "invalid", "excluded"]
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,21 @@ def _destructive(
             "destructive", f"the pretrained weights do not fit, and these would start at random: {some(lost)}"
         )
     return None
+
+
+def left_out(spec: Spec, policy: str, tricks: Sequence[str], levels: Mapping[str, str]) -> str:
+    """Return which constraint of the spec drops a cell; empty where none does."""
+    for condition in spec.exclude:
+        if condition.holds(policy, tricks, levels):
+            return f"the spec excludes {condition}"
+    for condition in spec.require:
+        lacking = [label for label in condition.needs if label not in tricks]
+        if lacking and condition.holds(policy, tricks, levels):
+            return f"the spec requires {' + '.join(lacking)} for {condition}"
+    return ""
+
+
+def left_out_always(spec: Spec, policy: str, levels: Mapping[str, str], *label: str) -> str:
+    """Return which exclusion drops every cell of a policy, or every one of them that has the trick `label`."""
+    conditions = (c for c in spec.exclude if c.at(policy, levels) and set(c.tricks) == {*label} and not c.without)
+    return next((f"the spec excludes {condition}" for condition in conditions), "")

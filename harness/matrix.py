@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 
-_MARKS = {"valid": "✓", "noop": "=", "destructive": "✗", "invalid": "–"}
+_MARKS = {"valid": "✓", "noop": "=", "destructive": "✗", "invalid": "–", "excluded": "∅"}
 _LEGEND = (
     "✓ valid · = no operation: the same training as without the trick · ✗ destructive: skipped unless the spec says "
     "`destructive: run` · – invalid: cannot mean anything. Numbers refer to the reasons below."
@@ -17,6 +17,7 @@ _LEGEND = (
 def matrix(plan: Mapping[str, Any]) -> str:
     """Return the verdict on each trick alone under each policy, of the plan as `summary.summarise` has it."""
     policies, tricks = list(plan["policies"]), list(plan["tricks"])
+    found = {j["verdict"] for j in plan["judgements"]}
     verdicts = {(j["policy"], tuple(j["tricks"])): j for j in plan["judgements"]}
     reasons: dict[str, int] = {}
 
@@ -39,4 +40,5 @@ def matrix(plan: Mapping[str, Any]) -> str:
     lines = [head, ["---", *(":-:" for _ in tricks)], *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     notes = "\n".join(f"{number}. {reason}" for reason, number in reasons.items())
-    return f"{_LEGEND}\n\n{table}\n\n{notes}\n"
+    legend = f"{_MARKS['excluded']} excluded by the spec · {_LEGEND}" if "excluded" in found else _LEGEND
+    return f"{legend}\n\n{table}\n\n{notes}\n"

@@ -108,7 +108,7 @@ def _under(inner: Location, outer: Location) -> bool:
 def _siblings(location: Location) -> list[str]:
     """Return the legal keys of the section at `location` of a spec."""
     model: Any = Spec
-    for part in location:
+    for part in (part for part in location if not isinstance(part, int)):
         field = getattr(model, "model_fields", {}).get(part)
         if field is None:
             break

@@ -8,14 +8,16 @@ from itertools import chain
 
 from harness import optimizers
 from harness.data import Survey
-from harness.designs import TrickSet, trick_sets
+from harness.designs import Built, TrickSet, build, run_of, union
 from harness.errors import HarnessError
+from harness.family import Family, family_of
 from harness.freezing.policies import Policy
 from harness.ground import ROLES, Ground, Prerequisite
-from harness.judging import Judged, Verdict, judge, why_not
+from harness.judging import Judged, Verdict, judge, left_out, left_out_always, why_not
 from harness.recipe import Conflict, Recipe
 from harness.spec import Data, Levels
 from harness.specfile import Study
+from harness.summary import outline
 from harness.training import Training
 from harness.tricks import compose
 from harness.workspace import Workspace
@@ -84,6 +86,15 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class Designed:
+    """The designs of one policy in one scenario, over the tricks that can run there."""
+
+    policy: str
+    levels: Levels
+    designs: tuple[Built, ...]
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One learning rate tried for one cell at one tuning seed."""
 
@@ -115,13 +126,17 @@ class Plan:
     study: Study
     replicates: tuple[Replicate, ...]
     judgements: tuple[Judgement, ...]
-    """One for each cell asked for, in order; invalid ones have no replicates."""
+    """One for each cell asked for, in order; invalid and excluded ones have no replicates."""
+    designs: tuple[Designed, ...]
+    """One for each policy that can run and scenario."""
     prerequisites: tuple[Prerequisite, ...]
     """What is trained once, before the replicates, in an order in which each finds what it needs."""
     candidates: tuple[Candidate, ...]
     """What is tried to choose learning rates; none where the spec tunes nothing."""
     choices: Mapping[str, Choice]
     """Learning rates chosen so far, by name of cell."""
+    family: Family | None = None
+    """The primary contrasts."""
 
     @property
     def trainings(self) -> dict[str, Training]:
@@ -156,14 +171,17 @@ def make_plan(study: Study, workspace: Workspace, choices: Mapping[str, Choice] 
         reasons = "; ".join(f"{j.cell.name}: {j.reason}" for j in judgements if j.reason)
         raise HarnessError(f"{study.path}: the grid is empty: {reasons}")
     prerequisites = {digest: p for ground in grounds for digest, p in ground.prerequisites.items()}
-    return Plan(
+    plan = Plan(
         study,
         replicates,
         _noops(judgements, replicates),
+        tuple(chain.from_iterable(part.designs for part in parts)),
         tuple(sorted(prerequisites.values(), key=lambda p: ROLES.index(p.role))),
         tuple(chain.from_iterable(part.candidates for part in parts)),
         choices or {},
     )
+    with study.placing("primary", "contrasts"):
+        return replace(plan, family=family_of(study.spec.primary, outline(plan)))
 
 
 def _noops(judgements: tuple[Judgement, ...], replicates: tuple[Replicate, ...]) -> tuple[Judgement, ...]:
@@ -188,6 +206,7 @@ class _Expansion:
     def __init__(self, study: Study, ground: Ground, choices: Mapping[str, Choice]) -> None:
         self._study, self._ground, self._choices = study, ground, choices
         self.judgements: list[Judgement] = []
+        self.designs: list[Designed] = []
         self.replicates: list[Replicate] = []
         self.candidates: list[Candidate] = []
         with study.placing("train", "optimizer"):
@@ -196,21 +215,36 @@ class _Expansion:
             self._expand(name, ground.spec.policy(name))
 
     def _expand(self, name: str, policy: Policy) -> None:
+        spec, levels = self._ground.spec, dict(self._ground.scenario.levels)
+        if reason := left_out_always(spec, name, levels):
+            self.judgements.append(Judgement(self._cell(name, ()), "excluded", reason))
+            return
         refused = why_not(self._ground, policy)
-        if refused and self._ground.spec.policies[name]:  # one that the user wrote is an error, not a judgement
+        if refused and spec.policies[name]:  # one that the user wrote is an error, not a judgement
             with self._study.placing("policies", name):
                 raise HarnessError(refused)
         if refused:
             self.judgements.append(Judgement(self._cell(name, ()), "invalid", refused))
             return
-        judged = {label: judge(self._ground, policy, trick) for label, trick in self._study.tricks.items()}
+        judged = {
+            label: Judged("excluded", reason)
+            if (reason := left_out_always(spec, name, levels, label))
+            else judge(self._ground, policy, trick)
+            for label, trick in self._study.tricks.items()
+        }
         for label, found in judged.items():
             if found and not self._runs(found):
                 self.judgements.append(Judgement(self._cell(name, (label,)), found.verdict, found.reason))
         # A trick that cannot run leaves the policy's design as a factor, so that the design stays balanced.
         labels = [label for label, found in judged.items() if found is None or self._runs(found)]
-        for tricks in trick_sets(self._ground.spec, labels):
-            self._add(self._cell(name, tricks), policy, [judged[label] for label in tricks])
+        try:
+            designs = build(spec.designs, labels, [label for label in judged if label not in labels])
+        except ValueError as error:
+            with self._study.placing("designs"):
+                raise HarnessError(f"under {name}: {error}") from None
+        ran = [s for s in union(designs) if self._add(self._cell(name, s), policy, [judged[label] for label in s])]
+        left = tuple(run_of(design, ran) for design in designs)
+        self.designs.append(Designed(name, self._ground.scenario.levels, left))
 
     def _runs(self, judged: Judged) -> bool:
         return judged.verdict == "destructive" and self._ground.spec.destructive == "run"
@@ -218,14 +252,19 @@ class _Expansion:
     def _cell(self, policy: str, tricks: TrickSet) -> Cell:
         return Cell(policy, tricks, tuple(self._study.tricks), self._ground.scenario.levels)
 
-    def _add(self, cell: Cell, policy: Policy, judged: list[Judged | None]) -> None:
+    def _add(self, cell: Cell, policy: Policy, judged: list[Judged | None]) -> bool:
+        """Judge a cell and make its trainings; returns whether it runs."""
+        reason = left_out(self._ground.spec, cell.policy, cell.tricks, dict(cell.levels))
+        if reason:
+            self.judgements.append(Judgement(cell, "excluded", reason))
+            return False
         tricks = {label: self._study.tricks[label] for label in cell.tricks}
         try:
             recipe = compose(tricks)
             self._ground.layout(policy, recipe)
         except (Conflict, ValueError) as conflict:
             self.judgements.append(Judgement(cell, "invalid", str(conflict)))
-            return
+            return False
         harm = [found for found in judged if found]
         self.judgements.append(Judgement(cell, harm[0].verdict, harm[0].reason) if harm else Judgement(cell, "valid"))
         spec, data = self._ground.spec, self._ground.data
@@ -240,6 +279,7 @@ class _Expansion:
             self.candidates += [
                 self._candidate(cell, policy, recipe, rate, seed) for rate in spec.tune.lr for seed in spec.tune.seeds
             ]
+        return True
 
     def _candidate(self, cell: Cell, policy: Policy, recipe: Recipe, lr: float, seed: int) -> Candidate:
         training = replace(self._ground.training(policy, recipe, seed, lr), save_to=None, diagnose=False)

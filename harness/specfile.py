@@ -85,11 +85,13 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
         spec = Spec.model_validate_json(text)
     except ValidationError as error:
         raise HarnessError(places.explain(error)) from None
+    if found := [f"{places.at(where)}: {what}" for where, what in spec.faults]:
+        raise HarnessError("\n".join(found))
     tricks = {label: _trick(label, given, places) for label, given in spec.tricks.items()}
     grid = digest(_identity(json.loads(text)))
     folder = path.resolve().parent
-    found = tuple(_scenario(spec, text, levels, settings, folder, places) for levels, settings in scenarios(spec.axes))
-    return Study(_rooted(spec, folder), found, tricks, path, tuple(overrides), grid, places)
+    made = tuple(_scenario(spec, text, levels, settings, folder, places) for levels, settings in scenarios(spec.axes))
+    return Study(_rooted(spec, folder), made, tricks, path, tuple(overrides), grid, places)
 
 
 def _scenario(

@@ -11,42 +11,25 @@ from harness.tricks import TRICKS
 from harness.versions import versions
 
 if TYPE_CHECKING:
+    from harness.designs import Built
     from harness.family import Family
     from harness.plan import Cell, Choice, Plan
+    from harness.spec import Levels
 
 
 def summarise(plan: Plan) -> dict[str, Any]:
     """Return what is planned; it suffices to report on the grid without its data or weights."""
     spec = plan.study.spec
-    digests: dict[Cell, dict[str, str]] = {}
-    for replicate in plan.replicates:
-        digests.setdefault(replicate.cell, {})[str(replicate.seed)] = replicate.training.digest
-    classes = {replicate.cell: replicate.training.classes for replicate in plan.replicates}
     scenarios = plan.study.scenarios
     first = scenarios[0].levels
-    names = {kind: name for name, kind in TRICKS.items()}
     return {
         "name": spec.name,
         "about": spec.about,
         "grid": plan.study.grid,
         "policies": {name: spec.policy(name).about for name in spec.policies},
-        "tricks": {
-            label: {"trick": names[type(trick)], **asdict(trick)}  # type: ignore[call-overload]
-            for label, trick in plan.study.tricks.items()
-        },
         "axes": {axis: list(dict.fromkeys(s.levels[i][1] for s in scenarios)) for i, (axis, _) in enumerate(first)},
         "seeds": list(spec.seeds),
-        "cells": [
-            {
-                "cell": cell.name,
-                "policy": cell.policy,
-                "tricks": list(cell.tricks),
-                "levels": dict(cell.levels),
-                "classes": classes[cell],
-                "digests": digests[cell],
-            }
-            for cell in plan.programs
-        ],
+        **outline(plan),
         "primary": _primary(plan.family) if plan.family else None,
         "versions": versions(),
         "judgements": [
@@ -76,6 +59,65 @@ def summarise(plan: Plan) -> dict[str, Any]:
         ],
         "settings": _settings(plan),
     }
+
+
+def outline(plan: Plan) -> dict[str, Any]:
+    """Return what effects are named by: the tricks, the cells, and the designs that asked for them."""
+    digests: dict[Cell, dict[str, str]] = {}
+    for replicate in plan.replicates:
+        digests.setdefault(replicate.cell, {})[str(replicate.seed)] = replicate.training.digest
+    classes = {replicate.cell: replicate.training.classes for replicate in plan.replicates}
+    names = {kind: name for name, kind in TRICKS.items()}
+    return {
+        "tricks": {
+            label: {"trick": names[type(trick)], **asdict(trick)}  # type: ignore[call-overload]
+            for label, trick in plan.study.tricks.items()
+        },
+        "cells": [
+            {
+                "cell": cell.name,
+                "policy": cell.policy,
+                "tricks": list(cell.tricks),
+                "levels": dict(cell.levels),
+                "classes": classes[cell],
+                "digests": digests[cell],
+            }
+            for cell in plan.programs
+        ],
+        "designs": _designs(plan),
+    }
+
+
+def _designs(plan: Plan) -> list[dict[str, Any]]:
+    """Return the distinct designs, each with the policies and the scenarios that have it.
+
+    A design that policies have in different scenarios has an entry for each of these, so that an entry always speaks
+    of all its policies in all its scenarios. Plans kept by earlier versions have none of this.
+    """
+    where: dict[Built, dict[str, list[Levels]]] = {}
+    for designed in plan.designs:
+        for built in dict.fromkeys(designed.designs):
+            where.setdefault(built, {}).setdefault(designed.policy, []).append(designed.levels)
+    entries = []
+    for built, by_policy in where.items():
+        together: dict[tuple[Levels, ...], list[str]] = {}
+        for policy, levels in by_policy.items():
+            together.setdefault(tuple(levels), []).append(policy)
+        entries += [
+            {
+                "policies": policies,
+                "levels": [dict(each) for each in levels],
+                "kind": built.kind,
+                "factors": list(built.factors),
+                "orders": [list(order) for order in built.orders],
+                "resolution": built.resolution,
+                "aliases": list(built.aliases),
+                "note": built.note,
+                "sets": [list(tricks) for tricks in built.sets],
+            }
+            for levels, policies in together.items()
+        ]
+    return entries
 
 
 def _settings(plan: Plan) -> dict[str, Any]:

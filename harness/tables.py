@@ -12,7 +12,6 @@ from harness import norms, wording
 from harness.family import KEYS
 from harness.results import Grid, axes_of
 
-
 _MOST = 60
 """Rows of the table of interactions: the clearest; `effects.csv` has all."""
 _KINDS = {
@@ -64,7 +63,7 @@ def primary_table(effects: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def effects_table(effects: pd.DataFrame) -> pd.DataFrame | None:
-    """Return the effects on test top-1 beside what they cost: interactions and Shapley values have tables of their own."""
+    """Return the effects on test top-1 beside what they cost; interactions and Shapley values have other tables."""
     costs: dict[tuple[Any, ...], dict[str, dict[Any, Any]]] = {}
     for row in effects[effects["metric"] != "test_top1"].to_dict("records"):
         costs.setdefault(_key(row), {})[row["metric"]] = row
@@ -146,8 +145,8 @@ def designs_table(plan: Mapping[str, Any]) -> pd.DataFrame | None:
     return None
 
 
-def _frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame | None:
-    frame = pd.DataFrame(rows)
+def _frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame | None:
+    frame = pd.DataFrame([*rows])
     return None if frame.empty else frame
 
 

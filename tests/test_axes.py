@@ -6,12 +6,13 @@ import pytest
 from harness import results, specfile
 from harness.effects import COLUMNS, cells, effects
 from harness.errors import HarnessError
+from harness.foreign import grid_of
 from harness.plan import make_plan
 from harness.results import axes_of, runs_frame
 from harness.spec.axes import Axes, check, name_of, scenarios
 from harness.spec.study import RESERVED_OF_AXES
 from harness.summary import summarise
-from tests.samples import VERSIONS, fake_run, throughput_table
+from tests.samples import VERSIONS, fake_run
 
 
 @pytest.fixture

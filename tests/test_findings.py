@@ -6,7 +6,8 @@ import pytest
 
 from harness.effects import cells, effects
 from harness.findings import coverage, findings
-from tests.samples import runs_table, throughput_table
+from harness.foreign import grid_of
+from tests.samples import runs_table
 
 NOISE = [0.01, -0.01, 0.0, 0.02, -0.02, 0.005]
 

@@ -439,12 +439,11 @@ def test_two_levels_that_multiply_are_no_conflict(planned):
     assert len(training(plan, "full | a + b").recipe.warmups) == 2
 
 
-def test_empty_grid_is_an_error_with_every_reason(refused, monkeypatch):
-    """The baseline always runs, so only a design without it can come to this."""
-    monkeypatch.setattr("harness.plan.trick_sets", lambda _spec, labels: [tuple(labels)])
-    message = refused("tricks={weak: {trick: mixup, alpha: 0.1}, strong: {trick: mixup, alpha: 1}}")
+def test_empty_grid_is_an_error_with_every_reason(refused):
+    levels = "tricks={weak: {trick: mixup, alpha: 0.1}, strong: {trick: mixup, alpha: 1}}"
+    message = refused(levels, "designs=[all]", "exclude=[{without: [weak, strong]}]")
     assert "grid is empty" in message
-    assert "full | weak + strong: " in message
+    assert "full | baseline: the spec excludes without weak and strong" in message
     assert "head | weak + strong: " in message
 
 

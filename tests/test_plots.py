@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from harness.effects import cells, effects
+from harness.foreign import grid_of
 from harness.plots import COLOURS, STYLE, heatmap, learning_curves, pareto, pareto_front, scenarios
-from tests.samples import runs_table, throughput_table
+from tests.samples import runs_table
 
 SPEED = {"images_per_s": 100.0}
 

@@ -68,7 +68,7 @@ BAD = {
     "model": ("cifar_resnet8", "cifar_resnet9", "2: model", ["'cifar_resnet9'", "resnet50", "mean 'cifar_resnet8'"]),
     "class of digits": ('"5", "6"', '"5", "six"', "7: data", ["'six'", "0, 1, 2"]),
     "data set": ("invert", "inverted", "7: data.shift.0", ["inverted", "'invert'", "'rotate90'", "'rotate180'"]),
-    "trick in a design": ("[one_in]", "[{list: [[warmpu]]}]", "11: designs", ["'warmpu'", "mean 'warmup'"]),
+    "trick in a design": ("[one_in]", "[{list: [[warmpu]]}]", "11: designs.0.list", ["'warmpu'", "mean 'warmup'"]),
     # wrong types
     "text for a number": ("lr: 0.05, augment", "lr: high, augment", "8: train.lr", ['"high"', "number"]),
     "quoted number": ("lr: 0.05, augment", "lr: '0.1', augment", "8: train.lr", ['"0.1"', "number"]),
@@ -217,7 +217,8 @@ def test_no_weights_section_may_be_empty(write_spec):
 def test_unknown_key_of_a_design_is_one_line_with_its_legal_key(write_spec):
     path = write_spec(("[one_in]", "[{lsit: [[warmup]]}]"))
     message = refusal(path)
-    assert "'lsit'; legal: list" in message
+    assert "'lsit'; legal: one_in, " in message
+    assert "mean 'list'?" in message
     assert "phases" not in message
     assert "literal" not in message
 

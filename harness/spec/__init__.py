@@ -1,23 +1,28 @@
 """What a user may write in a spec. Unknown keys are refused; every field says its default and its meaning."""
 
 from harness.spec.axes import Levels
+from harness.spec.designs import DesignOf, Exclusion, Fraction, RandomOrders, Requirement
 from harness.spec.primary import Primary
 from harness.spec.sections import Augment, Data, Model, OptimizerSpec, Pretrain, StepDecay, Train, Weights
-from harness.spec.study import Spec, Throughput, Trial, TrickSpec, Tune
+from harness.spec.study import Spec, Throughput, TrickSpec, Tune
 
 __all__ = [
     "Augment",
     "Data",
+    "DesignOf",
+    "Exclusion",
+    "Fraction",
     "Levels",
     "Model",
     "OptimizerSpec",
     "Pretrain",
     "Primary",
+    "RandomOrders",
+    "Requirement",
     "Spec",
     "StepDecay",
     "Throughput",
     "Train",
-    "Trial",
     "TrickSpec",
     "Tune",
     "Weights",

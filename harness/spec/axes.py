@@ -40,21 +40,29 @@ def _levels(key: str, values: list[Any] | dict[str, dict[str, Any]]) -> Iterator
     if isinstance(values, Mapping):
         yield from ((key, level, settings) for level, settings in values.items())
     else:
-        yield from ((name_of(key), _written(value), {key: value}) for value in values)
+        yield from ((name_of(key), level_name(value), {key: value}) for value in values)
 
 
-def _written(value: Any) -> str:
+def level_name(value: Any) -> str:
     """Return a level as a person reads it: `0.1`, `invert+rotate90`, `none` for nothing."""
     if isinstance(value, list):
-        return "+".join(map(_written, value)) or "none"
+        return "+".join(map(level_name, value)) or "none"
     if isinstance(value, dict):
-        return " ".join(_written(part) for part in value.values())
+        return " ".join(level_name(part) for part in value.values())
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def names_of(axes: Axes) -> list[str]:
     """Return the names of the axes, in their order."""
     return [key if isinstance(values, dict) else name_of(key) for key, values in axes.items()]
+
+
+def levels_of(axes: Axes) -> dict[str, list[str]]:
+    """Return the levels of each axis by its name."""
+    return {
+        name: [level for _, level, _ in _levels(key, values)]
+        for name, (key, values) in zip(names_of(axes), axes.items(), strict=True)
+    }
 
 
 def settings_of(key: str, values: list[Any] | dict[str, dict[str, Any]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -10,9 +11,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -22,6 +21,7 @@ from harness.artifacts import METRICS
 from harness.errors import unknown
 from harness.freezing.policies import POLICIES, Policy
 from harness.spec import axes as axis
+from harness.spec.designs import Design, Exclusion, Fault, Requirement, faults
 from harness.spec.primary import Primary
 from harness.spec.sections import Data, Model, Positive, Rate, Section, Train, Weights, crop_fits
 
@@ -114,19 +114,6 @@ class TrickSpec(BaseModel):
     """The trick, where the label is not its name (several levels of one trick)."""
 
 
-class Trial(Section):
-    """A trick set written out."""
-
-    list: tuple[tuple[str, ...], ...]
-
-
-Design = Annotated[
-    Annotated[Literal["one_in", "all"], Tag("name")] | Annotated[Trial, Tag("mapping")],
-    # One form or the other, so that an error speaks of the form that was written.
-    Discriminator(lambda value: "mapping" if isinstance(value, dict | Trial) else "name"),
-]
-
-
 class Throughput(Section):
     """The exclusive probe of training speed and memory."""
 
@@ -184,6 +171,10 @@ class Spec(Section):
     """Names of tricks, or a mapping from a label to parameters."""
     designs: Annotated[tuple[Design, ...], Field(min_length=1)] = ("one_in", "all")
     """Which trick sets are tried, the baseline always among them."""
+    exclude: tuple[Exclusion, ...] = ()
+    """Cells that are left out: those where one of these conditions holds."""
+    require: tuple[Requirement, ...] = ()
+    """Cells that are left out: those where one of these conditions holds and a trick that it needs is off."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seed_list)]
     """A number of seeds, or a list of them."""
     axes: Annotated[axis.Axes, AfterValidator(axis.check)] = Field(default_factory=dict)
@@ -214,16 +205,6 @@ class Spec(Section):
                 raise ValueError(f"policy {name!r} is already defined; give yours another name")
         return policies
 
-    @field_validator("designs")
-    @classmethod
-    def _check_designs(cls, designs: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
-        tricks = info.data.get("tricks", {})
-        rows = [row for design in designs if isinstance(design, Trial) for row in design.list]
-        for label in (label for row in rows for label in row):
-            if label not in tricks:
-                raise ValueError(unknown("trick in a design's list", label, tricks))
-        return designs
-
     @field_validator("seeds")
     @classmethod
     def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -251,6 +232,12 @@ class Spec(Section):
         if tune and any("train.lr" in axis.settings_of(*levels) for levels in info.data.get("axes", {}).items()):
             raise ValueError("the learning rate is chosen for every cell, so train.lr can be no axis")
         return tune
+
+    @property
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with designs and constraints, each with its place: a validator could not say where."""
+        levels = axis.levels_of(self.axes)
+        yield from faults(self.designs, self.exclude, self.require, [*self.policies], [*self.tricks], levels)
 
     def policy(self, name: str) -> Policy:
         """Return the policy that `name` stands for in this spec."""

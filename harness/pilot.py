@@ -1,0 +1,31 @@
+"""What an earlier study says of the spread between seeds, for planning the next."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from harness.effects import effects
+from harness.errors import HarnessError
+from harness.foreign import grid_of
+
+
+def sd_of_differences(path: Path) -> float:
+    """Return the pooled standard deviation of the paired differences of test top-1 in a report's `runs.csv`.
+
+    Pooled over the effects of single tricks and of policies; an effect of n pairs counts n − 1 times. Raises
+    HarnessError where the file cannot be read or holds no effect of two pairs.
+    """
+    try:
+        found = effects(grid_of(pd.read_csv(path)))
+    except OSError as error:
+        raise HarnessError(f"cannot read the pilot {path}: {error.strerror}") from None
+    except (ValueError, KeyError) as error:
+        raise HarnessError(f"the pilot {path} is no runs.csv of a report: {error}") from None
+    rows = found[(found["metric"] == "test_top1") & found["kind"].isin(["one_in", "policy"]) & (found["n"] > 1)]
+    degrees = (rows["n"] - 1).sum()
+    if not degrees:
+        raise HarnessError(f"the pilot {path} has no effect of two pairs or more")
+    return math.sqrt(float((rows["sd"] ** 2 * (rows["n"] - 1)).sum()) / degrees)
