@@ -235,6 +235,6 @@ def _chance(top: pd.DataFrame) -> list[str]:
     apart = known[(known["low"] > 0) | (known["high"] < 0)]
     return [
         f"Of {len(known)} exploratory effects with an interval, {len(apart)} {'has' if len(apart) == 1 else 'have'} "
-        f"one that leaves out 0; about {0.05 * len(known):.1f} would if nothing had any effect. Nothing corrects them for "
-        "their number: they are hints, not findings."
+        f"one that leaves out 0; about {0.05 * len(known):.1f} would if nothing had any effect. Nothing corrects them "
+        "for their number: they are hints, not findings."
     ]

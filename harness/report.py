@@ -48,7 +48,7 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
 
     Every file is replaced whole. The same runs give the same bytes.
     """
-    cells, effects = cells_of(grid.runs), effects_of(grid.runs, grid.throughput)
+    cells, effects = cells_of(grid.runs), effects_of(grid)
     figures = {"scenarios": plots.scenarios(cells)} if axes_of(cells) else {}
     if (effects["kind"] != "policy").any():
         figures["heatmap"] = plots.heatmap(cells, effects)
@@ -67,7 +67,7 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
         files[f"{name}.png"], files[f"{name}.svg"] = _picture(figure, "png"), _picture(figure, "svg")
     context = {
         "plan": grid.plan,
-        "findings": findings(cells, effects, len(grid.plan["seeds"])),
+        "findings": findings(cells, effects, len(grid.plan["seeds"]), grid.family),
         "coverage": coverage(grid.plan),
         "counts": _counts(grid),
         "command": command,

@@ -141,8 +141,17 @@ def interactions_table(effects: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def designs_table(plan: Mapping[str, Any]) -> pd.DataFrame | None:
-    """Return the designs of each policy, with their aliases."""
-    return None
+    """Return the designs that say more than their cells do: fractions with their aliases, and what a design lacks."""
+    return _frame(
+        {
+            "design": f"{row['kind']}: {len(row['sets'])} trick sets of {', '.join(row['factors'])}",
+            "policies": wording.some(row["policies"], 6),
+            "cannot be told apart": "; ".join(row["aliases"]),
+            "note": row["note"],
+        }
+        for row in plan.get("designs", ())
+        if row["aliases"] or row["note"]
+    )
 
 
 def _frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame | None:
