@@ -50,7 +50,7 @@ def simultaneous(samples: Sequence[ArrayLike], level: float = LEVEL) -> Family:
     error = np.array(spread, dtype=float)
     up, low = _one_sided(mean, error, df, (1 - level) / 2)
     down, turned = _one_sided(-mean, error, df, (1 - level) / 2)
-    return Family(low, -turned, np.where(known, np.minimum(2 * np.minimum(up, down), 1), np.nan))
+    return Family(low, 0 - turned, np.where(known, np.minimum(2 * np.minimum(up, down), 1), np.nan))
 
 
 def _one_sided(
@@ -60,7 +60,7 @@ def _one_sided(
     adjusted = holm(np.nan_to_num(student.sf(mean / error, df), nan=1.0))
     rejected = adjusted <= alpha
     kept = len(mean) - int(rejected.sum())
-    own = mean - student.isf(alpha / (kept or len(mean)), df) * error
+    own = mean - student.isf(alpha / max(kept or len(mean), 1), df) * error
     return adjusted, np.where(rejected, 0.0 if kept else np.maximum(own, 0), own)
 
 
