@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
@@ -13,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.wording import NOTHING, duration, mean_sd, trick_set
+from harness.outline import grid_lines, reasons
+from harness.wording import NOTHING, duration, mean_sd
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,12 +50,12 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
         f"  {facts['settings']['train images per seed']} training images a seed, "
         f"{facts['settings']['steps per epoch']} steps an epoch",
         "",
-        *_grid_lines(facts),
+        *grid_lines(facts),
         "",
     ]
     odd = [j for j in facts["judgements"] if j["verdict"] != "valid"]
     lines += (
-        ["Skipped or shared:", *_reasons(odd)]
+        ["Skipped or shared:", *reasons(odd)]
         if odd
         else ["Nothing is skipped, and no two cells are the same training."]
     )
@@ -77,41 +77,6 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
     told = ", ".join(f"{name} {duration(value)}" for name, value in parts.items() if value)
     lines += ["", f"About {duration(seconds.total_s)} on this machine ({told}), to within a factor of two."]
     return "\n".join(lines)
-
-
-def _grid_lines(facts: dict[str, Any]) -> list[str]:
-    """Return the policies, each with its trick sets, and the scenarios; policies with the same sets share a line."""
-    by_sets: dict[tuple[str, ...], list[str]] = {}
-    for policy in facts["policies"]:
-        own = dict.fromkeys(trick_set(c["cell"]) for c in facts["cells"] if c["policy"] == policy)
-        by_sets.setdefault(tuple(own), []).append(policy)
-    lines = []
-    for sets, policies in by_sets.items():
-        lines += [
-            *_wrapped("Policies   ", ", ".join(policies)),
-            *_wrapped("Trick sets ", " · ".join(sets or ("(none can run)",))),
-        ]
-    lines += [
-        line
-        for axis, levels in facts["axes"].items()
-        for line in _wrapped("Axis       ", f"{axis}: {', '.join(levels)}")
-    ]
-    return lines
-
-
-def _wrapped(label: str, text: str) -> list[str]:
-    return textwrap.wrap(text, 110, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False)
-
-
-def _reasons(judgements: list[dict[str, Any]]) -> list[str]:
-    """Return what is skipped or shared, cells with one verdict and reason on one line."""
-    grouped: dict[tuple[str, str], list[str]] = {}
-    for judgement in judgements:
-        grouped.setdefault((judgement["verdict"], judgement["reason"]), []).append(judgement["cell"])
-    lines = []
-    for (verdict, reason), cells in grouped.items():
-        lines += [f"  {verdict}: {reason}", *_wrapped("    ", " · ".join(cells))]
-    return lines
 
 
 @contextmanager
