@@ -225,6 +225,10 @@ def recognise(sets: Sequence[TrickSet], factors: Sequence[str]) -> tuple[Built, 
         found += _pairs_in(names, there)
         orders = list(islice(_chains((), names, there), _MOST_CHAINS + 1)) if len(names) > 1 and () in there else []
         found += [_cumulative(names, orders)] if 0 < len(orders) <= _MOST_CHAINS else []
+    left = tuple(tricks for tricks in there if len(tricks) > 1 and tricks not in union(found))
+    if left:
+        ordered = sorted(left, key=lambda tricks: (len(tricks), [names.index(label) for label in tricks]))
+        found.append(Built("all" if left == (names,) else "list", names, tuple(ordered)))
     return tuple(found)
 
 

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.outline import grid_lines, reasons
-from harness.wording import NOTHING, duration, mean_sd
+from harness.outline import grid_lines, reasons, wrapped
+from harness.wording import NOTHING, duration, mean_sd, named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +68,7 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
         ]
     if facts["candidates"]:
         lines += ["", f"Tuned before: {facts['candidates']} trainings on seeds outside the study, chosen on validation"]
+    lines += ["", *_primary(plan)]
     parts = {
         "pretraining": seconds.prerequisites_s,
         "tuning": seconds.tuning_s,
@@ -77,6 +78,19 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
     told = ", ".join(f"{name} {duration(value)}" for name, value in parts.items() if value)
     lines += ["", f"About {duration(seconds.total_s)} on this machine ({told}), to within a factor of two."]
     return "\n".join(lines)
+
+
+def _primary(plan: Plan) -> list[str]:
+    """Return what the study is made to judge, and the smallest effect that it can show."""
+    from harness.claims import power_lines
+
+    seeds, family = len(plan.study.spec.seeds), plan.family
+    if family is None:
+        told = "No primary contrasts are named: nothing will be claimed, every effect is exploratory."
+        return wrapped("", told)
+    names = "; ".join(named(member) for member in family.members)
+    lines = wrapped("Primary    ", f"{len(family.members)} contrasts: {names}")
+    return lines + [line for told in power_lines(family, seeds) for line in wrapped(" " * 11, told)]
 
 
 @contextmanager
