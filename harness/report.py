@@ -20,7 +20,7 @@ from harness.effects import cells as cells_of
 from harness.effects import effects as effects_of
 from harness.errors import HarnessError
 from harness.findings import coverage, findings
-from harness.results import Grid, axes_of
+from harness.results import Grid
 
 _ALT = {
     "heatmap": "Heatmap of the effect of each trick on test top-1, by freeze policy",
@@ -49,10 +49,13 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
     Every file is replaced whole. The same runs give the same bytes.
     """
     cells, effects = cells_of(grid.runs), effects_of(grid.runs, grid.throughput)
-    figures = {"scenarios": plots.scenarios(cells)} if axes_of(cells) else {}
-    if (effects["kind"] != "policy").any():
-        figures["heatmap"] = plots.heatmap(cells, effects)
-    figures |= {"pareto": plots.pareto(cells), "curves": plots.learning_curves(grid.curves)}
+    drawn = {
+        "scenarios": plots.scenarios(cells),
+        "heatmap": plots.heatmap(cells, effects),
+        "pareto": plots.pareto(cells),
+        "curves": plots.learning_curves(grid.curves),
+    }
+    figures = {name: figure for name, figure in drawn.items() if figure is not None}
     files: dict[str, bytes] = {
         "runs.csv": _csv(grid.runs.drop(columns=["run_id", "trained_by"])),
         "cells.csv": _csv(cells),

@@ -127,7 +127,7 @@ def _effects(
                 step = tops[policy, after] - tops[policy, before]
                 add("step", policy, t, step, against, f"cumulative: {' > '.join(stack)}")
         for a, b in combinations(tricks, 2):
-            weight = {s: (1 if (a in s) == (b in s) else -1) / (half) for s in subsets}
+            weight = {s: (1 if (a in s) == (b in s) else -1) / (half / 2) for s in subsets}
             add("interaction", policy, f"{a} × {b}", mean(policy, weight), "", "factorial")
         for t in tricks:
             add("shapley", policy, t, _shapley(tops, policy, t, tricks), "", "factorial")
