@@ -108,7 +108,7 @@ def _effects(
         )
 
     def mean(policy: str, weight: dict[frozenset[str], float]) -> np.ndarray:
-        return np.sum([w * tops[policy, s] for s, w in weight.items()], axis=0)
+        return np.asarray(np.sum([w * tops[policy, s] for s, w in weight.items()], axis=0))
 
     subsets = [s for p, s in tops if p == policies[0]]
     half = len(subsets) / 2

@@ -40,9 +40,15 @@ def curves_table(outcomes, epochs=3):
     return pd.DataFrame(rows, columns=["policy", "cell", "seed", "epoch", "step", "train_loss", "val_top1"])
 
 
+def shown(figure: Figure | None) -> Figure:
+    """The figure, which there is."""
+    assert figure is not None
+    return figure
+
+
 def drawn(figure: Figure | None, form: str = "png") -> bytes:
     """Draw the figure as a report does; any warning, as of a layout that fails, is an error."""
-    assert figure is not None
+    figure = shown(figure)
     content = io.BytesIO()
     with mpl.rc_context({**STYLE, "savefig.dpi": 40}):
         figure.savefig(content, format=form, metadata=METADATA[form])
@@ -52,12 +58,12 @@ def drawn(figure: Figure | None, form: str = "png") -> bytes:
 
 def overhang(figure: Figure | None) -> float:
     """Inches by which what is drawn reaches beyond the figure's edges."""
-    assert figure is not None
+    figure = shown(figure)
     with mpl.rc_context(STYLE):
         figure.draw_without_rendering()
         box = figure.get_tightbbox()
     width, height = figure.get_size_inches()
-    return max(-box.x0, -box.y0, box.x1 - width, box.y1 - height)
+    return float(max(-box.x0, -box.y0, box.x1 - width, box.y1 - height))
 
 
 def of_tricks(found):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness.plots import learning_curves
-from tests.plots.seen import GRIDS, curves_table, drawn, overhang
+from tests.plots.seen import GRIDS, curves_table, drawn, overhang, shown
 
 
 @pytest.mark.parametrize("outcomes", [grid for name, grid in GRIDS.items() if name != "nothing run"])
@@ -22,15 +22,15 @@ def test_without_trainings_there_are_no_curves():
 
 
 def test_a_training_of_one_epoch_is_a_dot():
-    figure = learning_curves(curves_table({"full | baseline": [0.5, 0.6]}, epochs=1))
+    figure = shown(learning_curves(curves_table({"full | baseline": [0.5, 0.6]}, epochs=1)))
     (line,) = figure.axes[0].lines
-    assert (line.get_marker(), list(line.get_ydata())) == ("o", [pytest.approx(55)])
-    figure = learning_curves(curves_table({"full | baseline": [0.5, 0.6]}, epochs=2))
+    assert (line.get_marker(), list(np.asarray(line.get_ydata()))) == ("o", [pytest.approx(55)])
+    figure = shown(learning_curves(curves_table({"full | baseline": [0.5, 0.6]}, epochs=2)))
     assert figure.axes[0].lines[0].get_marker() == ""
 
 
 def test_curves_are_means_over_seeds_in_a_panel_a_policy():
-    panels = learning_curves(curves_table(GRIDS["plain"])).axes
+    panels = shown(learning_curves(curves_table(GRIDS["plain"]))).axes
     assert [panel.get_title() + panel.get_title(loc="left") for panel in panels] == ["full", "head"]
     for panel, (cell, mean) in zip(panels, (("full", 60.0), ("head", 20.0)), strict=True):
         assert len(panel.lines) == 3, cell
@@ -39,7 +39,7 @@ def test_curves_are_means_over_seeds_in_a_panel_a_policy():
 
 
 def test_curves_have_the_range_over_seeds():
-    panel = learning_curves(curves_table({"full | baseline": [0.5, 0.6, 0.9]})).axes[0]
+    panel = shown(learning_curves(curves_table({"full | baseline": [0.5, 0.6, 0.9]}))).axes[0]
     (band,) = panel.collections
     corners = np.asarray(band.get_paths()[0].vertices)
     at_first = corners[corners[:, 0] == 1][:, 1]
@@ -47,7 +47,7 @@ def test_curves_have_the_range_over_seeds():
 
 
 def test_curves_say_what_they_show():
-    figure = learning_curves(curves_table(GRIDS["plain"]))
+    figure = shown(learning_curves(curves_table(GRIDS["plain"])))
     assert {panel.get_xlabel() for panel in figure.axes} == {"epoch"}
     assert "validation top-1" in figure.get_supylabel()
     assert figure.get_suptitle()
@@ -56,5 +56,5 @@ def test_curves_say_what_they_show():
 
 
 def test_curves_of_12_tricks_are_told_apart():
-    (panel, _) = learning_curves(curves_table(GRIDS["12 tricks"])).axes
+    (panel, _) = shown(learning_curves(curves_table(GRIDS["12 tricks"]))).axes
     assert len({(line.get_color(), line.get_linestyle()) for line in panel.lines}) == 14
