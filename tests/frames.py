@@ -108,7 +108,7 @@ def _effects(
         )
 
     def mean(policy: str, weight: dict[frozenset[str], float]) -> np.ndarray:
-        return np.sum([w * tops[policy, s] for s, w in weight.items()], axis=0)
+        return np.asarray(np.sum([w * tops[policy, s] for s, w in weight.items()], axis=0))
 
     subsets = [s for p, s in tops if p == policies[0]]
     half = len(subsets) / 2
@@ -127,7 +127,7 @@ def _effects(
                 step = tops[policy, after] - tops[policy, before]
                 add("step", policy, t, step, against, f"cumulative: {' > '.join(stack)}")
         for a, b in combinations(tricks, 2):
-            weight = {s: (1 if (a in s) == (b in s) else -1) / (half) for s in subsets}
+            weight = {s: (1 if (a in s) == (b in s) else -1) / (half / 2) for s in subsets}
             add("interaction", policy, f"{a} × {b}", mean(policy, weight), "", "factorial")
         for t in tricks:
             add("shapley", policy, t, _shapley(tops, policy, t, tricks), "", "factorial")

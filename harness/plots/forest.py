@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from harness.plots.style import COLOURS, GREY, PALE, SMALL, STYLE, first, footer, interval_name, top1, unique
+from harness.plots.bars import beside, interval, label_rows
+from harness.plots.style import COLOURS, GREY, PALE, STYLE, first, footer, interval_name, top1, unique
 from harness.wording import points
 
 _KINDS = {
@@ -24,7 +26,9 @@ _KINDS = {
     "policy": ("policy without tricks", "v", COLOURS[5]),
 }
 """By kind: what it is in words, its marker, its colour."""
-_LINE = 0.19
+_MOST = 6
+"""Panels of policies and scenarios; those with primary contrasts come first and are never left out."""
+_LINE = 0.17
 """Inches of an effect."""
 _GAP = 0.5
 """Lines between one trick and the next."""
@@ -37,10 +41,10 @@ def forest(effects: pd.DataFrame, bound: float | None = None) -> Figure | None:
 
     The effects of a trick stand below each other: alone, in the presence of all others, as mean over a factorial.
     A primary contrast is thick and filled, has its simultaneous interval and says its claim; `bound`, a fraction, is
-    half the width of the band in which an effect counts as no difference. None where there is no effect.
+    half the width of the band in which an effect counts as no difference. None where no effect is known.
     """
     found = top1(effects, *_KINDS)
-    if found.empty:
+    if found["estimate"].isna().all():
         return None
     panels, note = _panels(found)
     wide = min(2, len(panels))
@@ -51,8 +55,9 @@ def forest(effects: pd.DataFrame, bound: float | None = None) -> Figure | None:
         places = list(figure.subplots(len(heights), wide, squeeze=False, height_ratios=heights).flat)
         for number, (title, table) in enumerate(panels.items()):
             alike = pd.concat([other for other in panels.values() if _of_tricks(other) == _of_tricks(table)])
-            _draw(places[number], table, _limit(alike, bound), bound, _repeated(found))
+            _draw(places[number], table, bound, _repeated(found))
             places[number].set_ylim(heights[number // wide], 0)
+            places[number].set_xlim(*_limits(alike, bound))
             places[number].set_title(title, fontsize=10)
         for panel in places[len(panels) :]:
             panel.set_visible(False)
@@ -69,7 +74,11 @@ def _panels(found: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], str]:
     tricks = found[found["kind"] != "policy"].sort_values(
         ["trick", "kind"], key=lambda column: column.map(orders[str(column.name)].index), kind="stable"
     )
-    rows, note = first(unique(found.loc[tricks.index.sort_values(), "row"]), "policies and scenarios")
+    rows = unique(found.loc[found["kind"] != "policy", "row"])
+    primary = set(found.loc[found["role"] == "primary", "row"])
+    if len(rows) > _MOST:
+        rows = sorted(rows, key=lambda row: row not in primary)
+    rows, note = first(rows, "policies and scenarios", max(_MOST, len(primary)))
     panels = {row.replace("\n", ", "): tricks[tricks["row"] == row].assign(name=tricks["trick"]) for row in rows}
     policies = found[found["kind"] == "policy"]
     if len(policies):
@@ -86,17 +95,20 @@ def _lines(table: pd.DataFrame) -> float:
     return len(table) + _GAP * table["name"].nunique()
 
 
-def _ends(effect: Mapping[str, Any]) -> tuple[float, float]:
+def _ends(effect: Mapping[Any, Any]) -> tuple[float, float]:
     """Return the interval that is drawn: the simultaneous one of a primary contrast."""
-    if effect["role"] == "primary" and pd.notna(effect["simultaneous_low"]):
-        return effect["simultaneous_low"], effect["simultaneous_high"]
-    return effect["low"], effect["high"]
+    simultaneous = effect["role"] == "primary" and pd.notna(effect["simultaneous_low"])
+    prefix = "simultaneous_" if simultaneous else ""
+    return float(effect[f"{prefix}low"]), float(effect[f"{prefix}high"])
 
 
-def _limit(table: pd.DataFrame, bound: float | None) -> float:
-    ends = [abs(end) for effect in table.to_dict("records") for end in _ends(effect) if pd.notna(end)]  # type: ignore[arg-type]
-    largest = max([0.005, bound or 0.0, *table["estimate"].dropna().abs()])
-    return 105 * min(_BEYOND * largest, max([largest, *ends]))
+def _limits(table: pd.DataFrame, bound: float | None) -> tuple[float, float]:
+    """Return the ends of an axis in points."""
+    ends = np.array([_ends(effect) for effect in table.to_dict("records")] + [(-(bound or 0.0), bound or 0.0)])
+    most = _BEYOND * max(0.001, table["estimate"].abs().max())
+    known = np.clip(np.append(ends[~np.isnan(ends)], table["estimate"].dropna()), -most, most)
+    margin = 0.05 * max(known.max() - known.min(), 0.002)
+    return 100 * (known.min() - margin), 100 * (known.max() + margin)
 
 
 def _repeated(found: pd.DataFrame) -> set[str]:
@@ -105,7 +117,7 @@ def _repeated(found: pd.DataFrame) -> set[str]:
     return set(designs[designs > 1].index)
 
 
-def _draw(panel: Axes, table: pd.DataFrame, limit: float, bound: float | None, repeated: set[str]) -> None:
+def _draw(panel: Axes, table: pd.DataFrame, bound: float | None, repeated: set[str]) -> None:
     panel.axvline(0, color=GREY, lw=0.8, zorder=0)
     if bound is not None:
         panel.axvspan(-100 * bound, 100 * bound, color="#e8e8e8", lw=0, zorder=-1)
@@ -116,44 +128,30 @@ def _draw(panel: Axes, table: pd.DataFrame, limit: float, bound: float | None, r
         ticks[name] = y + len(group) / 2
         for effect in group:
             y += 0.5
-            _line(panel, effect, y)  # type: ignore[arg-type]
-            panel.text(
-                1.02,
-                y,
-                _said(effect, repeated),  # type: ignore[arg-type]
-                transform=panel.get_yaxis_transform(),
-                va="center",
-                fontsize=SMALL,
-                weight="bold" if effect["claim"] else "normal",
-            )
+            _line(panel, effect, y)
+            beside(panel, y, _said(effect, repeated), bold=bool(effect["claim"]))
             y += 0.5
         y += _GAP
         panel.axhline(y - _GAP / 2, color="#e8e8e8", lw=0.6, zorder=-2)
-    panel.set_yticks(list(ticks.values()), list(ticks))
-    panel.tick_params(axis="y", length=0)
-    panel.spines["left"].set_visible(False)
-    panel.set_xlim(-limit, limit)
+    label_rows(panel, list(ticks.values()), list(ticks))
 
 
-def _line(panel: Axes, effect: Mapping[str, Any], y: float) -> None:
+def _line(panel: Axes, effect: Mapping[Any, Any], y: float) -> None:
     _, marker, colour = _KINDS[effect["kind"]]
     primary = effect["role"] == "primary"
-    if pd.isna(effect["estimate"]):
-        return
     low, high = _ends(effect)
-    if pd.notna(low):
-        panel.plot([100 * low, 100 * high], [y, y], color=colour, lw=2.6 if primary else 1.0, solid_capstyle="butt")
+    interval(panel, y, 100 * low, 100 * high, color=colour, lw=2.6 if primary else 1.0)
     fill = colour if primary else "white"
     panel.plot(100 * effect["estimate"], y, marker, color=colour, ms=6 if primary else 5, mfc=fill, mew=1.1)
 
 
-def _said(effect: Mapping[str, Any], repeated: set[str]) -> str:
+def _said(effect: Mapping[Any, Any], repeated: set[str]) -> str:
     """Return the estimate, the claim, and what else a reader has to know of an effect."""
     parts = [points(effect["estimate"]) if pd.notna(effect["estimate"]) else "no pair finished", effect["claim"]]
     if effect["kind"] in repeated:
         parts.append(f"({effect['design']})")
     if effect["diverged"] > 0:
-        parts.append(f"{effect['diverged']:.0%} diverged")
+        parts.append(f"{100 * effect['diverged']:.0f} % diverged")
     return "  ".join(filter(None, parts))
 
 

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from harness.plots.matrix import ROOMY, by_place, claims_legend, effect_text, largest, matrix, wrap
+from harness.plots.matrix import ROOMY, by_place, claims_legend, effect_text, largest, matrix, scale, wrap
 from harness.plots.style import GREY, STYLE, interval_name, rows_of, top1, unique
 from harness.wording import NOTHING, trick_set
 
@@ -43,7 +43,7 @@ def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure | None:
         if not roomy:
             axes.tick_params(labelsize=8.5)
             axes.tick_params(axis="x", rotation=90)
-        figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02, aspect=30, label="points of test top-1")
+        scale(figure, image, [axes])
         axes.set_title("Effect of each trick on test top-1, against the same policy without tricks")
         axes.set_xlabel(_legend(top, roomy), color=GREY)
     return figure

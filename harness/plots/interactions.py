@@ -6,7 +6,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from harness.plots.matrix import ROOMY, by_place, claims_legend, effect_text, largest, matrix, wrap
+from harness.plots.matrix import ROOMY, by_place, claims_legend, effect_text, largest, matrix, scale, wrap
 from harness.plots.style import STYLE, first, footer, grid, interval_name, top1, unique
 from harness.wording import NOTHING
 
@@ -21,7 +21,7 @@ def interactions(effects: pd.DataFrame) -> Figure | None:
     """
     found = top1(effects, "interaction")
     found = found[(found["against"] == "") & found["trick"].str.contains(_TIMES)]
-    if found.empty:
+    if found["estimate"].isna().all():
         return None
     pairs = found["trick"].str.split(_TIMES, n=1)
     found = found.assign(early=pairs.str[0], late=pairs.str[1])
@@ -40,13 +40,13 @@ def interactions(effects: pd.DataFrame) -> Figure | None:
         for panel, (row, design) in zip(panels, shown, strict=True):
             effects_here = by_place(found[(found["row"] == row) & (found["design"] == design)], "late", "early")
             texts = {place: effect_text(effect, roomy) for place, effect in effects_here.items()}
-            image = matrix(panel, down, across, effects_here, texts, largest(found))
+            image = matrix(panel, down, across, effects_here, texts, largest(found), absent="white")
             panel.set_xticks(range(len(across)), [wrap(name) if roomy else name for name in across])
             panel.set_yticks(range(len(down)), down)
             panel.tick_params(labelsize=8.5)
-            panel.tick_params(axis="x", rotation=0 if roomy else 90)
+            panel.tick_params(axis="x", rotation=0 if roomy else 90, labelbottom=panel in panels[-2:])
             panel.set_title(row.replace("\n", ", ") + (f" ({design})" if designs > 1 else ""), fontsize=10)
-        figure.colorbar(image, ax=panels, shrink=0.9, pad=0.02, aspect=30, label="points of test top-1")
+        scale(figure, image, panels)
         figure.suptitle("Interaction of every two tricks on test top-1", x=0.01, ha="left", fontsize=11)
         meaning = "effect of one where the other is on, minus its effect where that is off, in points"
         footer(figure, [meaning, *_notes(found, roomy), note])
@@ -60,7 +60,7 @@ def policy_interactions(effects: pd.DataFrame) -> Figure | None:
     """
     found = top1(effects, "interaction")
     found = found[found["against"].isin(set(effects["policy"]))]
-    return None if found.empty else _differences(found, "policy")
+    return None if found["estimate"].isna().all() else _differences(found, "policy")
 
 
 def scenario_interactions(effects: pd.DataFrame) -> Figure | None:
@@ -70,7 +70,7 @@ def scenario_interactions(effects: pd.DataFrame) -> Figure | None:
     """
     found = top1(effects, "interaction")
     found = found[found["against"].isin(set(effects["scenario"]) - {""})]
-    return None if found.empty else _differences(found, "scenario")
+    return None if found["estimate"].isna().all() else _differences(found, "scenario")
 
 
 def _differences(found: pd.DataFrame, by: str) -> Figure:
@@ -94,7 +94,7 @@ def _differences(found: pd.DataFrame, by: str) -> Figure:
         panel.set_xticks(range(len(columns)), [wrap(name) if roomy else name for name in columns])
         panel.set_yticks(range(len(rows)), rows if roomy else [row.replace("\n", ", ") for row in rows])
         panel.tick_params(axis="x", rotation=0 if roomy else 90)
-        figure.colorbar(image, ax=panel, shrink=0.9, pad=0.02, aspect=30, label="points of test top-1")
+        scale(figure, image, [panel])
         figure.suptitle(f"Does a trick's worth depend on the {by}?", x=0.01, ha="left", fontsize=11)
         meaning = f"effect of the trick minus its effect under {against}, in points"
         footer(figure, [meaning, *_notes(found, roomy)])

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from harness.plots.style import MARKS, SMALL
@@ -33,12 +34,13 @@ def matrix(
     effects: Mapping[Place, Mapping[str, Any]],
     texts: Mapping[Place, str],
     limit: float,
+    absent: str = "#eeeeee",
 ) -> AxesImage:
     """Draw effects in points, from −limit to limit, with a text in each place; bold where the interval is off zero."""
     values = np.full((len(rows), len(columns)), np.nan)
     for (row, column), effect in effects.items():
         values[rows.index(row), columns.index(column)] = 100 * effect["estimate"]
-    cmap = mpl.colormaps["PuOr_r"].with_extremes(bad="#eeeeee")
+    cmap = mpl.colormaps["PuOr_r"].with_extremes(bad=absent)
     image = coloured(panel, values, cmap, -limit, limit)
     for (row, column), text in texts.items():
         i, j = rows.index(row), columns.index(column)
@@ -64,6 +66,12 @@ def number(panel: Axes, image: AxesImage, i: int, j: int, text: str, bold: bool 
     dark = 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.18  # where white contrasts more than black
     weight = "bold" if bold else "normal"
     panel.text(j, i, text, ha="center", va="center", fontsize=SMALL, weight=weight, color="white" if dark else "black")
+
+
+def scale(figure: Figure, image: AxesImage, panels: Sequence[Axes]) -> None:
+    """Draw what the colours of effects mean, no longer than a reader needs."""
+    shrink = min(0.9, 4 / figure.get_figheight())
+    figure.colorbar(image, ax=list(panels), shrink=shrink, pad=0.02, aspect=22, label="points of test top-1")
 
 
 def largest(effects: pd.DataFrame) -> float:

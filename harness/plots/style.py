@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from harness.results import axes_of, scenario_of
 
@@ -72,12 +73,12 @@ def interval_name(effects: pd.DataFrame) -> str:
     return " or ".join(unique(effects.loc[effects["low"].notna(), "interval"]))
 
 
-def grid(count: int, wide: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def grid(count: int, wide: int, width: float, height: float, *, sharex: bool = False) -> tuple[Figure, list[Axes]]:
     """Return a figure with `count` panels, at most `wide` side by side, each of so many inches."""
     wide = min(count, wide)
     deep = -(-count // wide)
-    figure = Figure(figsize=(max(7.6, width * wide), height * deep + 1.0), layout="constrained")
-    panels = list(figure.subplots(deep, wide, squeeze=False).flat)
+    figure = Figure(figsize=(max(7.6, width * wide), height * deep + 1.0), layout=ConstrainedLayoutEngine(w_pad=0.1))
+    panels = list(figure.subplots(deep, wide, squeeze=False, sharex=sharex).flat)
     for panel in panels[count:]:
         panel.set_visible(False)
     return figure, panels[:count]

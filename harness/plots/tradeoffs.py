@@ -144,9 +144,10 @@ def _tradeoff(cells: pd.DataFrame, cost: Cost, *, named: bool) -> Figure | None:
         figure.supylabel("test top-1, % (mean ± sd over seeds)", fontsize=9.5)
         figure.suptitle(cost.title, x=0.01, ha="left", fontsize=11)
         unmeasured = int(cells["test_top1_mean"].notna().sum() - len(known))
-        notes = [f"{unmeasured} cells without this figure are left out"] * bool(unmeasured) + [note] * bool(note)
-        if notes:
-            figure.supxlabel("; ".join(notes), x=0.01, ha="left", fontsize=SMALL, color=GREY)
+        verb = "cell without this figure is" if unmeasured == 1 else "cells without this figure are"
+        notes = [f"{unmeasured} {verb} left out" if unmeasured else "", note]
+        if any(notes):
+            figure.supxlabel("; ".join(filter(None, notes)), x=0.01, ha="left", fontsize=SMALL, color=GREY)
     return figure
 
 

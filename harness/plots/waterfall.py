@@ -11,21 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.plots.matrix import by_place, largest, matrix
-from harness.plots.style import (
-    GAIN,
-    GREY,
-    LOSS,
-    SMALL,
-    STYLE,
-    first,
-    footer,
-    grid,
-    interval_name,
-    rows_of,
-    top1,
-    unique,
-)
+from harness.plots.bars import bar, beside, in_words, label_rows
+from harness.plots.matrix import by_place, largest, matrix, scale
+from harness.plots.style import GREY, STYLE, first, footer, grid, interval_name, rows_of, top1, unique
 from harness.wording import mean_sd, points
 
 _PREFIX = "cumulative: "
@@ -40,10 +28,10 @@ def waterfall(effects: pd.DataFrame, cells: pd.DataFrame) -> Figure | None:
     """Draw what each step of a cumulative design adds to test top-1, from the baseline's mean to the last set's.
 
     One panel a policy, scenario and order. Of more than three orders it draws instead the mean step of each trick by
-    its place in the order: whether a gain depends on what came before. None where nothing was stacked.
+    its place in the order: whether a gain depends on what came before. None where no step is known.
     """
     steps = top1(effects, "step")
-    if steps.empty:
+    if steps["estimate"].isna().all():
         return None
     several = steps.groupby("row")["design"].nunique().max() > _ORDERS
     return _by_position(steps) if several else _stacks(steps, _means(cells))
@@ -70,15 +58,21 @@ def _stacks(steps: pd.DataFrame, means: Mapping[tuple[str, frozenset[str]], Mean
         figure, panels = grid(len(shown), 2, 4.6, 0.27 * (longest + 2) + 0.75)
         for panel, (row, design) in zip(panels, shown, strict=True):
             group = steps[(steps["row"] == row) & (steps["design"] == design)]
-            _stack(panel, row, _order(design), group.set_index("trick").to_dict("index"), means)  # type: ignore[arg-type]
-            panel.set_title(row.replace("\n", ", "), fontsize=10)
-        figure.supylabel("")
+            _stack(panel, row, _order(design), group.set_index("trick").to_dict("index"), means)
+            orders = [other for place, other in shown if place == row]
+            title = row.replace("\n", ", ") + (f", order {orders.index(design) + 1}" if len(orders) > 1 else "")
+            panel.set_title(title, fontsize=10)
+        for row in unique(pd.Series([row for row, _ in shown])):
+            alike = [panel for panel, (other, _) in zip(panels, shown, strict=True) if other == row]
+            ends = [panel.get_xlim() for panel in alike]
+            for panel in alike:
+                panel.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
         for panel in panels[-2:]:
             panel.set_xlabel("test top-1, %")
         figure.suptitle("What each trick adds to those above it", x=0.01, ha="left", fontsize=11)
         name = interval_name(steps)
-        ends = "diamonds: mean ± sd of the cell; bars: mean difference paired by seed, in points"
-        footer(figure, [ends, f"lines on bars: {name}" if name else "", "hatched: a loss", note])
+        drawn = "diamonds: mean ± sd of the cell; bars: mean difference paired by seed, in points"
+        footer(figure, [drawn, f"lines on bars: {name}" if name else "", "hatched: a loss", note])
     return figure
 
 
@@ -86,7 +80,7 @@ def _stack(
     panel: Axes,
     row: str,
     order: list[str],
-    effects: Mapping[str, Mapping[str, Any]],
+    effects: Mapping[Any, Mapping[Any, Any]],
     means: Mapping[tuple[str, frozenset[str]], Mean],
 ) -> None:
     nothing = (float("nan"), float("nan"))
@@ -94,32 +88,14 @@ def _stack(
     last = len(order) + 1
     for y, (mean, sd) in ((0, states[0]), (last, states[-1])):
         panel.errorbar(100 * mean, y, xerr=None if np.isnan(sd) else 100 * sd, fmt="D", color="black", ms=5, lw=1)
-        _right(panel, y, mean_sd(mean, sd))
+        beside(panel, y, mean_sd(mean, sd))
     for y, trick in enumerate(order, 1):
-        effect, start = effects.get(trick, {}), 100 * states[y - 1][0]
-        estimate = 100 * effect.get("estimate", float("nan"))
-        if np.isnan(start + estimate):
-            _right(panel, y, "no pair finished")
-            continue
-        gain = estimate >= 0
-        style: Any = {"color": GAIN} if gain else {"color": "white", "edgecolor": LOSS, "hatch": "////"}
-        panel.barh(y, estimate, left=start, height=0.62, **style)
-        if pd.notna(effect["low"]):
-            ends = [start + 100 * effect["low"], start + 100 * effect["high"]]
-            panel.plot(ends, [y, y], color="black", lw=1, solid_capstyle="butt")
-        between = f" [{points(effect['low'])}, {points(effect['high'])}]" if pd.notna(effect["low"]) else ""
-        _right(panel, y, points(effect["estimate"]) + between)
+        start = 100 * states[y - 1][0]
+        bar(panel, y, effects[trick], start)
+        beside(panel, y, in_words(effects[trick]))
         panel.plot([start, start], [y - 1, y], color=GREY, lw=0.7, ls=":", zorder=0)
-    if not np.isnan(states[-1][0]):
-        panel.plot([100 * states[-1][0]] * 2, [last - 1, last], color=GREY, lw=0.7, ls=":", zorder=0)
-    panel.set_yticks(range(last + 1), ["baseline", *(f"+ {trick}" for trick in order), "all of them"])
-    panel.set_ylim(last + 0.6, -0.6)
-    panel.tick_params(axis="y", length=0)
-    panel.spines["left"].set_visible(False)
-
-
-def _right(panel: Axes, y: float, text: str) -> None:
-    panel.text(1.02, y, text, transform=panel.get_yaxis_transform(), va="center", fontsize=SMALL)
+    panel.plot([100 * states[-1][0]] * 2, [last - 1, last], color=GREY, lw=0.7, ls=":", zorder=0)
+    label_rows(panel, range(last + 1), ["baseline", *(f"+ {trick}" for trick in order), "all of them"])
 
 
 def _by_position(steps: pd.DataFrame) -> Figure:
@@ -143,7 +119,7 @@ def _by_position(steps: pd.DataFrame) -> Figure:
             panel.set_title(row.replace("\n", ", "), fontsize=10)
         for panel in panels[-2:]:
             panel.set_xlabel("place in the order")
-        figure.colorbar(image, ax=panels, shrink=0.9, pad=0.02, aspect=30, label="points of test top-1")
+        scale(figure, image, panels)
         orders = steps["design"].nunique()
         figure.suptitle(f"What each trick adds, by its place in {orders} orders", x=0.01, ha="left", fontsize=11)
         footer(figure, ["mean step in points, and in brackets the number of orders it is a mean of", note])
