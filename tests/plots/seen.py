@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.effects import cells, effects
+from harness.foreign import grid_of
 from harness.plots import STYLE
-from tests.samples import runs_table, throughput_table
+from tests.samples import runs_table
 
 METADATA = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 """What a report writes, so that the same figure gives the same bytes."""
@@ -17,7 +18,7 @@ METADATA = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 def frames(outcomes, metrics=None):
     runs = runs_table(outcomes, metrics)
-    return cells(runs), effects(runs, throughput_table({}))
+    return cells(runs), effects(grid_of(runs))
 
 
 def curves_table(outcomes, epochs=3):
