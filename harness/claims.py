@@ -23,7 +23,7 @@ def judge(frame: pd.DataFrame, samples: Mapping[int, np.ndarray], family: Family
     if family is None or family.late:
         return frame
     rows = [_row_of(member, frame, samples) for member in family.members]
-    judged = simultaneous([samples[row] if len(samples[row]) else np.zeros(1) for row in rows], LEVEL)
+    judged = simultaneous([samples[row] for row in rows], LEVEL)
     for row, low, high, p in zip(rows, judged.low, judged.high, judged.p_holm, strict=True):
         claimed = claim(low, high, family.bound or 0.0)
         diverged, with_chance = (float(frame[column][row]) for column in ("diverged", "with_chance"))
