@@ -179,6 +179,13 @@ def report_text(result: Reported) -> str:
     return "\n".join(lines)
 
 
+def budget_lines(result: Reported, seconds: float) -> list[str]:
+    """Return which cell to take, in each scenario, where a training may take so many seconds."""
+    from harness.budget import within
+
+    return within(result.cells, seconds)
+
+
 def _program() -> str:
     """Return how the user called this program: by its name where that is found, else by its path."""
     called = sys.argv[0]
