@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from harness.plots import waterfall
-from tests.frames import TRICKS, in_scenarios, large, study, with_losses
-from tests.plots.seen import drawn, footers, overhang, shown, texts
+from tests.frames import TRICKS, in_scenarios, study, with_losses
+from tests.plots.seen import footers, overhang, shown, texts
 
 
 def draw(frames):
@@ -29,7 +29,7 @@ def mean_of(cells, policy, tricks):
     return 100 * mean
 
 
-@pytest.mark.parametrize("make", [study, in_scenarios, large, with_losses, lambda: study(orders=3)])
+@pytest.mark.parametrize("make", [study, in_scenarios, with_losses, lambda: study(orders=3)])
 def test_every_study_draws_within_its_edges(make):
     assert overhang(draw(make())) < 0.05
 
@@ -131,9 +131,3 @@ def test_nothing_stacked_has_no_figure():
     cells, effects = study()
     assert waterfall(effects[effects["kind"] != "step"], cells) is None
     assert waterfall(effects.assign(estimate=float("nan")), cells) is None
-
-
-@pytest.mark.parametrize("orders", [1, 5])
-@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
-def test_same_frames_same_bytes(form, orders):
-    assert drawn(draw(study(orders=orders)), form) == drawn(draw(study(orders=orders)), form)
