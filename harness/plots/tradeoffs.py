@@ -140,7 +140,7 @@ def _tradeoff(cells: pd.DataFrame, cost: Cost, *, named: bool) -> Figure | None:
         if not named:
             _legends(figure, cost, colours, shapes)
         for panel in panels[max(0, len(scenarios) - wide) : len(scenarios)]:
-            panel.set_xlabel(fill(cost.label, 70 // wide))
+            panel.set_xlabel(fill(cost.label, 84 // wide))
         figure.supylabel("test top-1, % (mean ± sd over seeds)", fontsize=9.5)
         figure.suptitle(cost.title, x=0.01, ha="left", fontsize=11)
         unmeasured = int(cells["test_top1_mean"].notna().sum() - len(known))

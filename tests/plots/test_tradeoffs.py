@@ -250,9 +250,3 @@ def test_a_factorial_keeps_its_policies_colours():
     (axes,) = shown(pareto(cells(runs_table(outcomes, figures)))).axes
     assert {(bar.get_color(), bar.get_marker()) for bar in bars(axes)} == {(COLOURS[0], "o"), (COLOURS[1], "o")}
     assert listed(axes)[:2] == ["full", "head"]
-
-
-@pytest.mark.parametrize("draw", [pareto, memory, budget])
-@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
-def test_same_frame_same_bytes(form, draw):
-    assert drawn(draw(study()[0]), form) == drawn(draw(study()[0]), form)
