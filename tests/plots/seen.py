@@ -68,8 +68,8 @@ def overhang(figure: Figure | None) -> float:
 
 
 def of_tricks(found):
-    """The effects of tricks on test top-1."""
-    return found[(found["metric"] == "test_top1") & (found["kind"] != "policy")]
+    """The effects that a heatmap shows."""
+    return found[(found["metric"] == "test_top1") & found["kind"].isin(["one_in", "combined"])]
 
 
 def bars(axes) -> Any:
