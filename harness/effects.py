@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.claims import judge
-from harness.contrasts import Contrast, Weights, of_plan
-from harness.family import KEYS
+from harness.contrasts import KEYS, Contrast, Weights, of_plan
 from harness.pooling import SOURCES, over_sources, pooled
 from harness.results import Grid, axes_of, tricks_of
 from harness.stats import (
@@ -164,9 +163,9 @@ def _over_examples(grid: Grid, weights: Weights) -> Interval | None:
 
 def _order_se(tops: pd.DataFrame, contrast: Contrast) -> float:
     """Return the standard error that a Shapley value has from sampling orders: that of the mean over seeds."""
-    if len(contrast.orders) < 2:
+    if len(contrast.draws) < 2:
         return math.nan
-    means = np.array([_paired(tops, weights).mean() for weights in contrast.orders])
+    means = np.array([_paired(tops, weights).mean() for weights in contrast.draws])
     # Drawn without replacement: all orders leave nothing to sample.
     return float(np.sqrt((1 - contrast.share_of_orders) * means.var(ddof=1) / len(means)))
 

@@ -8,15 +8,12 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.contrasts import Contrast, of_plan
+from harness.contrasts import KEYS, Contrast, key_of, of_plan
 from harness.errors import HarnessError
 from harness.wording import some
 
 if TYPE_CHECKING:
     from harness.spec import Primary
-
-KEYS = ("kind", "policy", "trick", "against", "scenario", "design")
-"""What names a contrast."""
 
 
 @dataclass(frozen=True)
@@ -73,4 +70,4 @@ def _find(named: Mapping[str, str], contrasts: Sequence[Contrast], number: int) 
         open_keys = [key for key in KEYS if len({getattr(c, key) for c in left}) > 1]
         legal = "; ".join(f"{key}: {some(list(dict.fromkeys(getattr(c, key) for c in left)), 6)}" for key in open_keys)
         raise HarnessError(f"contrast {number + 1}: {len(left)} effects with {shown}; say which ({legal})")
-    return tuple(getattr(left[0], key) for key in KEYS)
+    return key_of(left[0])
