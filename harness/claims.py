@@ -43,21 +43,30 @@ def _row_of(member: Mapping[str, str], frame: pd.DataFrame, samples: Mapping[int
 
 
 def power_lines(family: Family, seeds: int) -> list[str]:
-    """Return what a family can show with so many seeds: in sd of the paired differences and, where known, in points."""
+    """Return what a family can show with so many seeds: in sd of its paired differences and, where known, in points."""
     m = len(family.members)
     if seeds < 2:
         return ["With one seed nothing can be claimed: an effect cannot be told from chance."]
 
     def shown(effect: float) -> str:
-        return f"{effect:.1f} sd" + ("" if family.sd is None else f" ({100 * effect * family.sd:.1f} points)")
+        if family.sd is None:
+            return f"{effect:.1f} sd"
+        ends = dict.fromkeys(f"{100 * effect * family.sd * scale:.1f}" for scale in sorted(family.scales))
+        return f"{effect:.1f} sd ({' to '.join([*ends][:: max(len(ends) - 1, 1)])} points)"
 
     critical, smallest = critical_effect(seeds, m), smallest_effect(seeds, m, power=family.power)
     lines = [
-        f"With {seeds} seeds and a family of {m} a claim needs a mean difference of {shown(critical)} of the paired "
-        f"differences; a true effect of {shown(smallest)} is claimed with a probability of {family.power:.0%}."
+        f"With {seeds} seeds and {_count(m, 'primary contrast')} a claim needs a mean of {shown(critical)} of the "
+        f"paired differences; a true effect of {shown(smallest)} is claimed with a probability of {family.power:.0%}."
     ]
     if family.bound is not None and family.sd is not None:
-        needed = seeds_needed(family.bound / family.sd, m, power=family.power)
-        count = "more than 10,000" if needed is None else f"{needed:,}"
-        lines.append(f"To claim a true effect as small as the bound, {100 * family.bound:g} points, {count} seeds.")
+        needed = seeds_needed(family.bound / (family.sd * max(family.scales)), m, power=family.power)
+        many = "more than 10,000" if needed is None else f"{needed:,}"
+        lines.append(
+            f"To claim a true effect as small as the bound, {100 * family.bound:g} points, takes {many} seeds."
+        )
     return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s'[: number != 1]}"

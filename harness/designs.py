@@ -145,8 +145,9 @@ def _fractional(given: Fraction, factors: TrickSet, left: TrickSet) -> Built:
     """Return a fraction, or the full factorial where no fraction of so few tricks will do."""
     signs = _signs_of(given, len(factors))
     if signs is None:
-        asked = f"resolution {roman(given.resolution)}" if given.resolution else f"{given.runs or 'so few'} runs"
-        note = f"of {len(factors)} tricks no fraction of {asked} is smaller than all {2 ** len(factors)} trick sets"
+        asked = f"resolution {roman(given.resolution)}" if given.resolution else f"{given.runs} runs"
+        asked = "Plackett–Burman" if given.plackett_burman else f"a fraction of {asked}"
+        note = f"{asked} was asked, and takes every set of so few tricks"
         return Built("factorial", factors, tuple(factorial(factors)), note=note)
     built = _fraction(factors, [_among(factors, _on(factors, row)) for row in signs.tolist()])
     notes = ["Plackett–Burman"] if given.plackett_burman else []
@@ -199,7 +200,7 @@ def run_of(design: Built, ran: Iterable[TrickSet]) -> Built:
     lacking = [" + ".join(tricks) or "baseline" for tricks in design.sets if tricks not in there]
     if not lacking:
         return design
-    note = f"without {some(lacking)}, which cannot run or are left out"
+    note = f"but for {some(lacking)} (invalid or excluded)"
     if design.kind not in ("factorial", "fractional"):
         return replace(design, sets=kept, note="; ".join(part for part in (design.note, note) if part))
     whole = "a full factorial" if design.kind == "factorial" else f"a fraction of {len(design.sets)} trick sets"
@@ -224,6 +225,10 @@ def recognise(sets: Sequence[TrickSet], factors: Sequence[str]) -> tuple[Built, 
         found += _pairs_in(names, there)
         orders = list(islice(_chains((), names, there), _MOST_CHAINS + 1)) if len(names) > 1 and () in there else []
         found += [_cumulative(names, orders)] if 0 < len(orders) <= _MOST_CHAINS else []
+    left = tuple(tricks for tricks in there if len(tricks) > 1 and tricks not in union(found))
+    if left:
+        ordered = sorted(left, key=lambda tricks: (len(tricks), [names.index(label) for label in tricks]))
+        found.append(Built("all" if left == (names,) else "list", names, tuple(ordered)))
     return tuple(found)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,9 @@ class Family:
     bound: float | None = None
     """The largest difference of test top-1 that makes no difference; None where none was named."""
     sd: float | None = None
-    """Standard deviation of a paired difference of test top-1, as far as it is known before the data."""
+    """Standard deviation of the paired difference of two cells' test top-1, as far as it is known before the data."""
+    scales: tuple[float, ...] = ()
+    """Of each member, its standard deviation in that of two cells' difference, if all cells vary independently."""
     power: float = 0.8
     late: bool = False
     """Whether they were named, or changed, after the grid had begun."""
@@ -39,13 +42,14 @@ def family_of(primary: Primary | None, plan: Mapping[str, Any]) -> Family | None
     if primary is None:
         return None
     contrasts = of_plan(plan)
-    members: dict[tuple[str, ...], None] = {}
+    members: dict[tuple[str, ...], float] = {}
     for number, wanted in enumerate(primary.contrasts):
         lists = {key: value if isinstance(value, tuple) else (value,) for key, value in wanted.given().items()}
         for values in product(*lists.values()):
-            members[_find(dict(zip(lists, values, strict=True)), contrasts, number)] = None
+            found = _find(dict(zip(lists, values, strict=True)), contrasts, number)
+            members[key_of(found)] = sqrt(sum(w**2 for w in found.weights.values()) / 2)
     named = tuple(dict(zip(KEYS, member, strict=True)) for member in members)
-    return Family(named, primary.bound, _sd(primary), primary.power)
+    return Family(named, primary.bound, _sd(primary), tuple(members.values()), primary.power)
 
 
 def _sd(primary: Primary) -> float | None:
@@ -57,7 +61,7 @@ def _sd(primary: Primary) -> float | None:
     return sd_of_differences(Path(primary.pilot))
 
 
-def _find(named: Mapping[str, str], contrasts: Sequence[Contrast], number: int) -> tuple[str, ...]:
+def _find(named: Mapping[str, str], contrasts: Sequence[Contrast], number: int) -> Contrast:
     shown = ", ".join(f"{key} {value!r}" for key, value in named.items())
     left: Sequence[Contrast] = contrasts
     for key, value in named.items():
@@ -70,4 +74,4 @@ def _find(named: Mapping[str, str], contrasts: Sequence[Contrast], number: int) 
         open_keys = [key for key in KEYS if len({getattr(c, key) for c in left}) > 1]
         legal = "; ".join(f"{key}: {some(list(dict.fromkeys(getattr(c, key) for c in left)), 6)}" for key in open_keys)
         raise HarnessError(f"contrast {number + 1}: {len(left)} effects with {shown}; say which ({legal})")
-    return key_of(left[0])
+    return left[0]

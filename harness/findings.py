@@ -166,8 +166,8 @@ def _under(row: Row) -> str:
 
 
 def _strongest(top: pd.DataFrame) -> list[str]:
-    """Return the trick set of each policy that changes most."""
-    kinds = ["one_in", "combined"] if (top["kind"] == "one_in").any() else ["main", "combined", "step"]
+    """Return the trick that changes most under each policy."""
+    kinds = ["one_in"] if (top["kind"] == "one_in").any() else ["main", "step", "combined"]
     rows = top[top["kind"].isin(kinds)]
     sentences = []
     for under, group in rows.groupby(rows.apply(_under, axis=1) if len(rows) else "policy", sort=False):
@@ -202,10 +202,10 @@ def _costs(effects: pd.DataFrame) -> list[str]:
     rows = effects[(effects["kind"] == "one_in") & (effects["metric"] == "train_s") & effects["estimate"].notna()]
     if rows.empty:
         return []
-    dear = rows.sort_values("estimate", ascending=False).iloc[0].to_dict()
-    if dear["estimate"] <= 0:
-        return []
-    between = "" if pd.isna(dear["low"]) else f" (95 % interval {ratio_between(dear['low'], dear['high'])})"
+    if not (rows["low"] > 0).any():
+        return ["No trick's training time can be told from that without it."]
+    dear = rows[rows["low"] > 0].sort_values("estimate", ascending=False).iloc[0].to_dict()
+    between = f" (95 % interval {ratio_between(dear['low'], dear['high'])})"
     what = f"{dear['trick']} under {_under(dear)}"
     return [f"The trick that adds most to the training time is {what}: {ratio(dear['estimate'])}{between}."]
 

@@ -85,15 +85,15 @@ def left_out(spec: Spec, policy: str, tricks: Sequence[str], levels: Mapping[str
     """Return which constraint of the spec drops a cell; empty where none does."""
     for condition in spec.exclude:
         if condition.holds(policy, tricks, levels):
-            return f"the spec excludes {condition}"
+            return f"the spec excludes cells {condition}"
     for condition in spec.require:
         lacking = [label for label in condition.needs if label not in tricks]
         if lacking and condition.holds(policy, tricks, levels):
-            return f"the spec requires {' + '.join(lacking)} for {condition}"
+            return f"the spec requires {' + '.join(lacking)} in cells {condition}"
     return ""
 
 
 def left_out_always(spec: Spec, policy: str, levels: Mapping[str, str], *label: str) -> str:
     """Return which exclusion drops every cell of a policy, or every one of them that has the trick `label`."""
     conditions = (c for c in spec.exclude if c.at(policy, levels) and set(c.tricks) == {*label} and not c.without)
-    return next((f"the spec excludes {condition}" for condition in conditions), "")
+    return next((f"the spec excludes cells {condition}" for condition in conditions), "")

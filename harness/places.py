@@ -64,7 +64,7 @@ class Places:
         return "\n".join(dict.fromkeys(lines))
 
     def _line(self, details: ErrorDetails, prefix: Location) -> str:
-        location = self._written((*prefix, *details["loc"]))
+        location = self._written((*prefix, *details["loc"]), key=details["type"] != "value_error")
         theirs = details["type"] == "value_error" and (details["loc"], details["msg"]) not in self._faults
         place = self.at(location, whole=theirs)
         if details["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
@@ -78,12 +78,15 @@ class Places:
             return f"{place}: {message}"
         return f"{place}: {json.dumps(details['input'], default=str)} should be {message}"
 
-    def _written(self, location: Location) -> Location:
-        """Drop the parts pydantic adds to say which alternative of a union it tried."""
+    def _written(self, location: Location, key: bool) -> Location:
+        """Drop the parts pydantic adds to say which alternative of a union it tried.
+
+        `key` says that the last part is a key in any case, though it may be missing.
+        """
         node: Any = self._document
         kept: list[int | str] = []
         for index, part in enumerate(location):
-            if isinstance(node, dict) and (part in node or index == len(location) - 1):
+            if isinstance(node, dict) and (part in node or (key and index == len(location) - 1)):
                 kept.append(part)
                 node = node.get(part)
             elif isinstance(node, list) and isinstance(part, int) and part < len(node):

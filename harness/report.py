@@ -7,28 +7,37 @@ import io
 import os
 import tempfile
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from harness import norms, plots, tables
+from harness import plots, sections, tables
 from harness.effects import cells as cells_of
 from harness.effects import effects as effects_of
 from harness.errors import HarnessError
-from harness.findings import coverage, findings
-from harness.results import Grid, axes_of
+from harness.findings import findings
+from harness.pooling import over_data
+from harness.results import Grid
 
-_ALT = {
-    "heatmap": "Heatmap of the effect of each trick on test top-1, by freeze policy",
-    "pareto": "Test top-1 against training speed, one point a cell",
-    "curves": "Learning curves by policy",
-    "scenarios": "Test top-1 without tricks, by policy and scenario",
-    "batch_norm": "Divergence of the training images from the running statistics of each batch norm, by policy",
+_FORMS = ("png", "svg", "pdf")
+_ALWAYS = ("runs", "cells", "effects")
+"""Tables that have a file even where they are empty."""
+_PRINTED = ("primary", "effects", "shapley", "interactions", "data_sets", "cells", "rates", "norms")
+"""Tables that have a LaTeX file, for a paper."""
+_EVER = {
+    *(f"figures/{name}.{form}" for name in sections.ALT for form in _FORMS),
+    *(f"tables/{name}.tex" for name in _PRINTED),
+    *(f"{name}.csv" for name in ("data_sets", "batch_norm")),
 }
+"""Files that a report may have and need not."""
+_LONG = 24
+"""Rows from which a table is folded on the page."""
 
 
 def check_writable(folder: Path) -> None:
@@ -46,47 +55,50 @@ def check_writable(folder: Path) -> None:
 def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: str) -> pd.DataFrame:
     """Write tables, figures, report.md and report.html for a grid into `folder`; returns the frame of cells.
 
-    Every file is replaced whole. The same runs give the same bytes.
+    Every file is replaced whole, and one that an earlier report wrote and this one does not have is removed. The same
+    runs give the same bytes.
     """
     cells, effects = cells_of(grid.runs), effects_of(grid)
-    figures = {"scenarios": plots.scenarios(cells)} if axes_of(cells) else {}
-    if (effects["kind"] != "policy").any():
-        figures["heatmap"] = plots.heatmap(cells, effects)
-    figures |= {"pareto": plots.pareto(cells), "curves": plots.learning_curves(grid.curves)}
-    files: dict[str, bytes] = {
-        "runs.csv": _csv(grid.runs.drop(columns=["run_id", "trained_by"])),
-        "cells.csv": _csv(cells),
-        "effects.csv": _csv(effects),
+    data_sets = over_data(grid.runs, np.random.default_rng(0))
+    shown = tables.of_grid(grid, cells, effects, data_sets)
+    frames = {
+        "runs": grid.runs.drop(columns=["run_id", "trained_by"]),
+        "cells": cells,
+        "effects": effects,
+        "data_sets": data_sets,
+        "batch_norm": grid.batch_norm,
     }
-    diagnosed = grid.batch_norm
-    if len(diagnosed):
-        files["batch_norm.csv"] = _csv(diagnosed)
-    if (diagnosed["layer"] != "").any():
-        figures["batch_norm"] = norms.figure(diagnosed)
-    for name, figure in figures.items():
-        files[f"{name}.png"], files[f"{name}.svg"] = _picture(figure, "png"), _picture(figure, "svg")
+    files = {f"{name}.csv": _csv(frame) for name, frame in frames.items() if len(frame) or name in _ALWAYS}
+    figures = sections.figures(grid, cells, effects)
+    files |= {f"figures/{name}.{form}": _picture(figure, form) for name, figure in figures.items() for form in _FORMS}
+    files |= {f"tables/{name}.tex": latex(frame).encode() for name, frame in shown.items() if name in _PRINTED}
     context = {
         "plan": grid.plan,
         "findings": findings(cells, effects, len(grid.plan["seeds"]), grid.family),
-        "coverage": coverage(grid.plan),
         "counts": _counts(grid),
         "command": command,
         "links": links,
-        "norm_note": norms.NOTE,
-        "norm_missing": norms.missing(diagnosed),
+        "sections": [
+            section
+            for section in sections.of_grid(grid)
+            if section.empty or any(name in figures or name in shown for name in (*section.figures, *section.tables))
+        ],
+        "alt": sections.ALT,
+        "csv": [name for name in files if name.endswith(".csv")],
     }
-    shown = tables.of_grid(grid, cells, effects)
-    pictures = {name: {"source": _data_uri(files[f"{name}.svg"]), "alt": _ALT[name]} for name in figures}
+    pictures = {name: _data_uri(files[f"figures/{name}.svg"]) for name in figures}
+    html = {name: Markup(_html(frame)) for name, frame in shown.items()}
+    markdown = {name: _markdown(frame) for name, frame in shown.items()}
+    long = {name for name, frame in shown.items() if len(frame) > _LONG}
     environment = Environment(
         loader=PackageLoader("harness"),
         autoescape=select_autoescape(["html", "html.j2"]),
         trim_blocks=True,
+        lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    html = {name: Markup(_html(frame)) for name, frame in shown.items()}
-    markdown = {name: _markdown(frame) for name, frame in shown.items()}
-    page = environment.get_template("report.html.j2").render(**context, **html, figures=pictures)
-    text = environment.get_template("report.md.j2").render(**context, **markdown, figures=pictures)
+    page = environment.get_template("report.html.j2").render(**context, figures=pictures, tables=html, long=long)
+    text = environment.get_template("report.md.j2").render(**context, figures=pictures, tables=markdown)
     files |= {"report.html": page.encode(), "report.md": text.encode()}
     _write(folder, files)
     return cells
@@ -94,11 +106,14 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            draft = folder / f".{name}.part"
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f".{path.name}.part")
             draft.write_bytes(content)
-            os.replace(draft, folder / name)
+            os.replace(draft, path)
+        for name in _EVER - set(files):
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise HarnessError(f"cannot write results to {folder}: {error.strerror}") from None
 
@@ -123,7 +138,8 @@ def _csv(frame: pd.DataFrame) -> bytes:
 def _picture(figure: Figure, form: str) -> bytes:
     content = io.BytesIO()
     with rc_context(plots.STYLE):
-        figure.savefig(content, format=form, metadata={"Date": None} if form == "svg" else None)
+        # No date, so that the same figure gives the same bytes.
+        figure.savefig(content, format=form, metadata={"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form))
     return content.getvalue()
 
 
@@ -131,14 +147,21 @@ def _data_uri(svg: bytes) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
-def _html(frame: pd.DataFrame | None) -> str:
-    return "" if frame is None else frame.to_html(index=False, border=0, justify="inherit")
+def _html(frame: pd.DataFrame) -> str:
+    return frame.to_html(index=False, border=0, justify="inherit")
 
 
-def _markdown(frame: pd.DataFrame | None) -> str:
-    if frame is None:
-        return ""
+def _markdown(frame: pd.DataFrame) -> str:
     rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
     return "\n".join(
         "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in row) + " |" for row in rows
     )
+
+
+def latex(frame: pd.DataFrame) -> str:
+    """Return a table for LaTeX with the package booktabs; signs that LaTeX lacks are written as mathematics."""
+    text = frame.to_latex(index=False, escape=True)
+    return reduce(lambda result, sign: result.replace(*sign), _SIGNS.items(), text)
+
+
+_SIGNS = {"−": "$-$", "±": "$\\pm$", "×": "$\\times$", "≥": "$\\geq$", "–": "--", "γ": "$\\gamma$"}

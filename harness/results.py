@@ -96,7 +96,7 @@ def _family(primary: dict[str, Any] | None, named_first: bytes | None) -> Family
     if primary is None:
         return None
     late = named_first is None or json.loads(named_first) != primary
-    return Family(**{**primary, "members": tuple(primary["members"])}, late=late)
+    return Family(**{**primary, "members": tuple(primary["members"]), "scales": tuple(primary["scales"])}, late=late)
 
 
 def _correct(content: bytes) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
@@ -13,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.wording import NOTHING, duration, mean_sd, trick_set
+from harness.outline import grid_lines, reasons, wrapped
+from harness.wording import NOTHING, duration, mean_sd, named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,12 +50,12 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
         f"  {facts['settings']['train images per seed']} training images a seed, "
         f"{facts['settings']['steps per epoch']} steps an epoch",
         "",
-        *_grid_lines(facts),
+        *grid_lines(facts),
         "",
     ]
     odd = [j for j in facts["judgements"] if j["verdict"] != "valid"]
     lines += (
-        ["Skipped or shared:", *_reasons(odd)]
+        ["Skipped or shared:", *reasons(odd)]
         if odd
         else ["Nothing is skipped, and no two cells are the same training."]
     )
@@ -68,6 +68,7 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
         ]
     if facts["candidates"]:
         lines += ["", f"Tuned before: {facts['candidates']} trainings on seeds outside the study, chosen on validation"]
+    lines += ["", *_primary(plan)]
     parts = {
         "pretraining": seconds.prerequisites_s,
         "tuning": seconds.tuning_s,
@@ -79,39 +80,17 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
     return "\n".join(lines)
 
 
-def _grid_lines(facts: dict[str, Any]) -> list[str]:
-    """Return the policies, each with its trick sets, and the scenarios; policies with the same sets share a line."""
-    by_sets: dict[tuple[str, ...], list[str]] = {}
-    for policy in facts["policies"]:
-        own = dict.fromkeys(trick_set(c["cell"]) for c in facts["cells"] if c["policy"] == policy)
-        by_sets.setdefault(tuple(own), []).append(policy)
-    lines = []
-    for sets, policies in by_sets.items():
-        lines += [
-            *_wrapped("Policies   ", ", ".join(policies)),
-            *_wrapped("Trick sets ", " · ".join(sets or ("(none can run)",))),
-        ]
-    lines += [
-        line
-        for axis, levels in facts["axes"].items()
-        for line in _wrapped("Axis       ", f"{axis}: {', '.join(levels)}")
-    ]
-    return lines
+def _primary(plan: Plan) -> list[str]:
+    """Return what the study is made to judge, and the smallest effect that it can show."""
+    from harness.claims import power_lines
 
-
-def _wrapped(label: str, text: str) -> list[str]:
-    return textwrap.wrap(text, 110, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False)
-
-
-def _reasons(judgements: list[dict[str, Any]]) -> list[str]:
-    """Return what is skipped or shared, cells with one verdict and reason on one line."""
-    grouped: dict[tuple[str, str], list[str]] = {}
-    for judgement in judgements:
-        grouped.setdefault((judgement["verdict"], judgement["reason"]), []).append(judgement["cell"])
-    lines = []
-    for (verdict, reason), cells in grouped.items():
-        lines += [f"  {verdict}: {reason}", *_wrapped("    ", " · ".join(cells))]
-    return lines
+    seeds, family = len(plan.study.spec.seeds), plan.family
+    if family is None:
+        told = "No primary contrasts are named: nothing will be claimed, every effect is exploratory."
+        return wrapped("", told)
+    names = "; ".join(named(member) for member in family.members)
+    lines = wrapped("Primary    ", f"{len(family.members)} contrasts: {names}")
+    return lines + [line for told in power_lines(family, seeds) for line in wrapped(" " * 11, told)]
 
 
 @contextmanager

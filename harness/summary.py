@@ -140,6 +140,7 @@ def _primary(family: Family) -> dict[str, Any]:
         "members": [dict(member) for member in family.members],
         "bound": family.bound,
         "sd": family.sd,
+        "scales": list(family.scales),
         "power": family.power,
     }
 

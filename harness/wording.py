@@ -28,9 +28,10 @@ def named(row: Mapping[Any, Any]) -> str:
     under = f" under {row['policy']}{where}"
     if row["kind"] == "interaction" and row["against"]:
         return f"{row['trick']}{under} rather than {row['against']}"
-    how = {"leave_one_out": " on top of all others", "step": f" on top of {row['against']}"}
-    how |= {"main": " over all sets of the others", "shapley": " (Shapley value)", "synergy": " beyond the sum of each"}
-    return f"{row['trick']}{how.get(row['kind'], '')}{under}"
+    before = {"main": "main effect of ", "shapley": "Shapley value of "}.get(row["kind"], "")
+    after = {"leave_one_out": "all others", "step": row["against"]}.get(row["kind"], "")
+    beyond = " beyond the sum of each" if row["kind"] == "synergy" else ""
+    return f"{before}{row['trick']}{' on top of ' if after else ''}{after}{beyond}{under}"
 
 
 def points(fraction: float) -> str:

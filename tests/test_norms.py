@@ -5,8 +5,8 @@ import pytest
 
 from harness import norms
 from harness.effects import cells
+from tests.plots.seen import drawn
 from tests.samples import runs_table
-from tests.test_plots import drawn
 
 CELLS = ("full | baseline", "full | mixup", "head | baseline")
 ALONE = "bn1 sees one value per channel"

@@ -443,7 +443,7 @@ def test_empty_grid_is_an_error_with_every_reason(refused):
     levels = "tricks={weak: {trick: mixup, alpha: 0.1}, strong: {trick: mixup, alpha: 1}}"
     message = refused(levels, "designs=[all]", "exclude=[{without: [weak, strong]}]")
     assert "grid is empty" in message
-    assert "full | baseline: the spec excludes without weak and strong" in message
+    assert "full | baseline: the spec excludes cells without weak and strong" in message
     assert "head | weak + strong: " in message
 
 

@@ -1,6 +1,7 @@
 """Reading a spec: what can be wrong with the file, overrides, levels of tricks, paths, the identity of a grid."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from harness.tricks.cosine import CosineTrick
 from harness.tricks.mixup import MixupTrick
 from harness.tricks.warmup import WarmupTrick
 
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 FOLDER = 'data: {name: digits, classes: ["5", "6", "7"], image_size: 8, shift: [invert], train_per_class: 8}'
 """The target data of the tiny spec, to be replaced by an image folder."""
 
@@ -282,12 +284,25 @@ def test_spec_is_found_by_a_relative_path(write_spec, workspace, monkeypatch):
 
 # The identity of a grid.
 
+STUDIES = {
+    "bn_batch_size": "95e32822815a8b75",
+    "cifar10_transfer": "56c1a0a64a63eff8",
+    "cs231n_scenarios": "9ca9a52d6f2f57aa",
+    "freeze_x_tricks": "a85c10937a4c95af",
+    "quickstart": "a4d857e48302cc37",
+}
+"""The grids of the studies that were run before; one that asks something else now has another."""
 GOLDEN_GRID = "7959e9be5ad9fae3"
 """The grid of the tiny spec. Reports find a study by it: a change orphans every study that was run before."""
 
 
 def test_grid_of_the_tiny_spec_is_what_it_always_was(study):
     assert study.grid == GOLDEN_GRID
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_grids_of_the_studies_are_what_they_always_were(name):
+    assert grid(EXPERIMENTS / f"{name}.yaml") == STUDIES[name]
 
 
 @pytest.mark.parametrize(
@@ -352,6 +367,15 @@ CHANGES = [
     "designs=[{list: [[mixup]]}]",
     "seeds=3",
     "seeds=[1, 2]",
+    "designs=[factorial]",
+    "designs=[{factorial: [warmup]}]",
+    "designs=[{fractional: {resolution: 3}}]",
+    "designs=[{fractional: {runs: 4}}]",
+    "designs=[{cumulative: {orders: 2}}]",
+    "designs=[{cumulative: {orders: 2, seed: 1}}]",
+    "exclude=[{policy: head, tricks: [mixup]}]",
+    "exclude=[{policy: head, tricks: [mixup], about: why}]",
+    "require=[{policy: head, needs: [mixup]}]",
 ]
 
 

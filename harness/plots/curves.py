@@ -11,14 +11,19 @@ from harness.plots.style import COLOURS, DASHES, PANELS, STYLE, rows_of
 from harness.wording import trick_set
 
 
-def learning_curves(curves: pd.DataFrame) -> Figure:
-    """Draw validation top-1 by epoch, one panel a policy, one line a trick set: the mean and the range over seeds."""
+def learning_curves(curves: pd.DataFrame) -> Figure | None:
+    """Draw validation top-1 by epoch, one panel a policy, one line a trick set: the mean and the range over seeds.
+
+    What was trained in one go, as the solvers are, is a dot. None where nothing was trained.
+    """
+    if curves.empty:
+        return None
     curves = curves.assign(row=rows_of(curves))
     rows = list(dict.fromkeys(curves["row"]))
     names = list(dict.fromkeys(trick_set(cell) for cell in curves["cell"]))
     with mpl.rc_context(STYLE):
-        wide = min(max(len(rows), 1), PANELS)
-        deep = -(-max(len(rows), 1) // PANELS)
+        wide = min(len(rows), PANELS)
+        deep = -(-len(rows) // PANELS)
         figure = Figure(figsize=(2.75 * wide + 0.6, 2.3 * deep + 1.4), layout="constrained")
         panels = list(figure.subplots(deep, wide, sharey=True, sharex=True, squeeze=False).flat)
         for panel, row in zip(panels, rows, strict=False):
@@ -27,13 +32,14 @@ def learning_curves(curves: pd.DataFrame) -> Figure:
                 index = names.index(name)
                 line = {"color": COLOURS[index % len(COLOURS)], "ls": DASHES[index // len(COLOURS) % len(DASHES)]}
                 by_epoch = 100 * group.groupby("epoch")["val_top1"].agg(["mean", "min", "max"])
-                panel.plot(by_epoch.index, by_epoch["mean"], lw=1.4, label=name, **line)
+                dot = "o" if len(by_epoch) == 1 else ""
+                panel.plot(by_epoch.index, by_epoch["mean"], lw=1.4, marker=dot, ms=5, label=name, **line)
                 panel.fill_between(
                     by_epoch.index, by_epoch["min"], by_epoch["max"], color=line["color"], alpha=0.10, lw=0
                 )
             panel.set_title(row, fontsize=10)
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        for panel in panels[max(len(rows), 1) :]:
+        for panel in panels[len(rows) :]:
             panel.set_visible(False)
         handles = {label: h for panel in panels for h, label in zip(*panel.get_legend_handles_labels(), strict=True)}
         if handles:

@@ -2,81 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from harness.plots.style import GREY, STYLE, rows_of
-from harness.wording import points
+from harness.plots.matrix import ROOMY, by_place, claims_legend, effect_text, largest, matrix, scale, wrap
+from harness.plots.style import GREY, STYLE, interval_name, rows_of, top1, unique
+from harness.wording import NOTHING, trick_set
 
 
-def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure:
+def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure | None:
     """Draw the effect of every trick set on test top-1, policies down and trick sets across, with its interval.
 
     `cells` and `effects` are the frames of `effects.py`. A cell without an effect says why; one that lost replicates,
-    how many.
+    how many. A large grid has room for estimates and the marks of claims alone. None where there are no tricks.
     """
-    top = effects[(effects["metric"] == "test_top1") & (effects["kind"] != "policy")].copy()
-    top["row"] = rows_of(top)
+    top = top1(effects, "one_in", "combined")
+    if top.empty:
+        return None
     cells = cells.assign(row=rows_of(cells))
-    rows = list(dict.fromkeys(cells["row"]))
-    columns = list(dict.fromkeys(top["trick"])) or ["no trick"]
-    values = top.pivot_table(index="row", columns="trick", values="estimate", dropna=False, observed=False)
-    shown = 100 * values.reindex(index=rows, columns=columns).to_numpy(dtype=float)
+    rows, columns = unique(cells["row"]), unique(top["trick"])
+    roomy = len(rows) * len(columns) <= ROOMY
+    planned = int(cells[["n", "failed", "diverged", "missing"]].sum(axis=1).max())
+    found = by_place(top, "row", "trick")
+    texts = {(row, trick): _text(found.get((row, trick)), planned, roomy=roomy) for row in rows for trick in columns}
+    size = (
+        (2.1 + 1.18 * len(columns), 1.65 + 0.72 * len(rows))
+        if roomy
+        else (3 + 0.55 * len(columns), 2.6 + 0.27 * len(rows))
+    )
     with mpl.rc_context(STYLE):
-        width = max(7.6, 2.1 + 1.18 * len(columns))  # wide enough for the title
-        figure = Figure(figsize=(width, 1.65 + 0.72 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(max(7.6, size[0]), size[1]), layout="constrained")  # wide enough for the title
         axes = figure.add_subplot()
-        limit = max(1.0, float(np.nanmax(np.abs(shown), initial=0.0)))
-        cmap = mpl.colormaps["PuOr_r"].with_extremes(bad="#eeeeee")
-        image = axes.imshow(np.ma.masked_invalid(shown), cmap=cmap, vmin=-limit, vmax=limit, aspect="auto")
-        axes.set_xticks(range(len(columns)), [_wrap(name) for name in columns])
-        axes.set_yticks(range(len(rows)), [_row_label(cells, name) for name in rows])
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        for i, name in enumerate(rows):
-            for j, trick in enumerate(columns):
-                row = top[(top["row"] == name) & (top["trick"] == trick)]
-                dark = abs(shown[i, j]) > 0.6 * limit
-                axes.text(
-                    j,
-                    i,
-                    _effect_text(row, cells),
-                    ha="center",
-                    va="center",
-                    fontsize=8.5,
-                    color="white" if dark else "black",
-                )
-        figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02, label="points of test top-1")
+        image = matrix(axes, rows, columns, found, texts, largest(top))
+        axes.set_xticks(range(len(columns)), [wrap(name) if roomy else name.replace(" + ", "\n+ ") for name in columns])
+        axes.set_yticks(range(len(rows)), [_row_label(cells, name, roomy) for name in rows])
+        if not roomy:
+            axes.tick_params(labelsize=8.5)
+            axes.tick_params(axis="x", rotation=90)
+        scale(figure, image, [axes])
         axes.set_title("Effect of each trick on test top-1, against the same policy without tricks")
-        axes.set_xlabel(
-            "trick set; in each cell the mean difference paired by seed, in points,\n"
-            "and its 95 % t interval where there are two seeds or more",
-            color=GREY,
-        )
+        axes.set_xlabel(_legend(top, roomy), color=GREY)
     return figure
 
 
-def _wrap(name: str) -> str:
-    return name.replace(" + ", "\n+ ").replace("_", "\n").replace(" together", "\ntogether")
+def _legend(top: pd.DataFrame, roomy: bool) -> str:
+    name = interval_name(top)
+    shown = f", and its interval ({name})" if name and roomy else ""
+    lines = [f"trick set; in each cell the mean difference paired by seed, in points{shown}"]
+    if name:
+        lines.append("bold: the interval leaves out zero" + ("" if roomy else f" ({name})"))
+    if not roomy:
+        lines.append(f"°: fewer pairs than planned; {NOTHING}: no pair finished; empty: not run")
+    return "\n".join(filter(None, (*lines, claims_legend(top))))
 
 
-def _row_label(cells: pd.DataFrame, name: str) -> str:
-    mean = cells[cells["row"] == name].iloc[0].to_dict()["test_top1_mean"]
-    return f"{name}\nbaseline {100 * mean:.1f} %" if pd.notna(mean) else f"{name}\nno baseline"
+def _row_label(cells: pd.DataFrame, name: str, roomy: bool) -> str:
+    here = cells[(cells["row"] == name) & (cells["cell"].map(trick_set) == "baseline")].to_dict("records")
+    mean = here[0]["test_top1_mean"] if here else float("nan")
+    if roomy:
+        return f"{name}\nbaseline {100 * mean:.1f} %" if pd.notna(mean) else f"{name}\nno baseline"
+    name = name.replace("\n", ", ")
+    return f"{name}  {100 * mean:.1f} %" if pd.notna(mean) else f"{name}  {NOTHING}"
 
 
-def _effect_text(row: pd.DataFrame, cells: pd.DataFrame) -> str:
-    if row.empty:
-        return "not run"
-    effect = row.iloc[0].to_dict()
+def _text(effect: Mapping[str, Any] | None, planned: int, *, roomy: bool) -> str:
+    if effect is None:
+        return "not run" if roomy else ""
     if pd.isna(effect["estimate"]):
-        return "no pair\nfinished"
-    text = points(effect["estimate"])
-    if pd.notna(effect["low"]):
-        text += f"\n[{points(effect['low'])}, {points(effect['high'])}]"
-    elif effect["n"] > 1:
+        return "no pair\nfinished" if roomy else NOTHING
+    text, n = effect_text(effect, roomy), int(effect["n"])
+    if not roomy:
+        return text if n == planned else f"{text}°"
+    if pd.isna(effect["low"]) and n > 1:
         text += "\nin every seed"
-    planned = cells[["n", "failed", "diverged", "missing"]].sum(axis=1).max()
-    return text if effect["n"] == planned else f"{text}\n{effect['n']} of {planned} pairs"
+    return text if n == planned else f"{text}\n{n} of {planned} pairs"

@@ -48,19 +48,29 @@ class Fraction(Section):
         return self
 
 
+def _tuples(value: Any) -> Any:
+    """Read lists as tuples, which strict checking wants of whatever a function has looked at."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
 def _one_order(value: Any) -> Any:
     """Read a list of names as one order."""
-    flat = isinstance(value, list) and value and all(isinstance(item, str) for item in value)
-    return [value] if flat else value
+    found = _tuples(value)
+    flat = isinstance(found, tuple) and found and all(isinstance(item, str) for item in found)
+    return (found,) if flat else found
+
+
+def _by_name(value: Any) -> Any:
+    return {value: True} if value == "plackett_burman" else _tuples(value)
 
 
 def _form(value: Any) -> str:
     return "mapping" if isinstance(value, dict | Section) else "list"
 
 
-FractionOrName = Annotated[
-    Fraction, BeforeValidator(lambda value: {value: True} if value == "plackett_burman" else value)
-]
+FractionOrName = Annotated[Fraction, BeforeValidator(_by_name)]
 Orders = Annotated[
     Annotated[tuple[Labels, ...], Field(min_length=1), Tag("list")] | Annotated[RandomOrders, Tag("mapping")],
     Discriminator(_form),
@@ -104,7 +114,7 @@ Design = Annotated[
 
 
 def _names(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
+    return (value,) if isinstance(value, str) else _tuples(value)
 
 
 class Exclusion(Section):
@@ -146,12 +156,12 @@ class Exclusion(Section):
     def __str__(self) -> str:
         """Return the condition as a person reads it."""
         parts = [
-            *([f"policy {' or '.join(self.policy)}"] if self.policy else []),
             *([f"with {' + '.join(self.tricks)}"] if self.tricks else []),
             *([f"without {' and '.join(self.without)}"] if self.without else []),
-            *(f"{axis} {' or '.join(levels)}" for axis, levels in self.levels.items()),
+            *([f"under {' or '.join(self.policy)}"] if self.policy else []),
+            *(f"at {axis} {' or '.join(levels)}" for axis, levels in self.levels.items()),
         ]
-        return ", ".join(parts) + (f" ({self.about})" if self.about else "")
+        return (", ".join(parts) or "of any kind") + (f" ({self.about})" if self.about else "")
 
 
 class Requirement(Exclusion):
@@ -227,8 +237,8 @@ def _constraint_faults(
     axes: Mapping[str, Sequence[str]],
 ) -> Iterator[Fault]:
     keys = [key for key in type(constraint).model_fields if key not in ("about", "needs")]
-    if not constraint.model_fields_set - {"about", "needs"} and not constraint.levels:
-        yield place, f"a constraint without condition would drop every cell; give any of {', '.join([*keys, *axes])}"
+    if place[0] == "exclude" and not constraint.model_fields_set - {"about"} and not constraint.levels:
+        yield place, f"without a condition it would drop every cell; give any of {', '.join([*keys, *axes])}"
     named = {key: getattr(constraint, key, None) or () for key in ("policy", "tricks", "without", "needs")}
     for key, labels in named.items():
         what, legal = ("policy", policies) if key == "policy" else ("trick", tricks)

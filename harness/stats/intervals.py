@@ -66,9 +66,9 @@ def two_way_t(differences: ArrayLike, level: float = LEVEL) -> Interval:
     Rows (seeds) and columns (test examples, or source checkpoints) are crossed and both drawn at random: d_ij = mean +
     a_i + b_j + e_ij. The mean has variance var(a) / n + var(b) / m + var(e) / (n m), which
     (MS_rows + MS_columns - MS_residual) / (n m) estimates without bias, with the degrees of freedom of Satterthwaite
-    (1946, doi 10.2307/3002019). The interval is never narrower than Student's over rows or over columns alone, and the
-    wider of those stands where a mean square is below the residual's, which leaves no variance to add. No bounds for
-    one row or one column. Raises ValueError as `paired_t`.
+    (1946, doi 10.2307/3002019). The interval is never narrower than Student's over rows, over columns or over
+    the residual alone, and the widest of those stands where a mean square is below the residual's, which leaves no
+    variance to add. No bounds for one row or one column. Raises ValueError as `paired_t`.
     """
     d = checked(differences, dimensions=2)
     n, m = d.shape
@@ -80,12 +80,12 @@ def two_way_t(differences: ArrayLike, level: float = LEVEL) -> Interval:
     squares = np.array([m * (rows @ rows), n * (columns @ columns), (residual**2).sum()])
     freedom = np.array([n - 1, m - 1, (n - 1) * (m - 1)])
     by_row, by_column, left = squares / freedom
-    variances = [(by_row, n - 1), (by_column, m - 1)]
+    variances = [*zip(squares / freedom, freedom, strict=True)]
     if min(by_row, by_column) > left:
         both = by_row + by_column - left
         variances.append((both, both**2 / (squares**2 / freedom**3).sum()))
-    found = (_student(n, mean, float(variance / (n * m)) ** 0.5, float(df), level) for variance, df in variances)
-    return max(found, key=lambda interval: interval.high - interval.low)
+    variance, df = max(variances, key=lambda one: one[0] * student.ppf((1 + level) / 2, one[1]) ** 2)
+    return _student(n, mean, float(variance / (n * m)) ** 0.5, float(df), level)
 
 
 def _student(n: int, mean: float, error: float, df: float, level: float) -> Interval:

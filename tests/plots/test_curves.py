@@ -1,0 +1,60 @@
+"""Learning curves: means and ranges over seeds."""
+
+import numpy as np
+import pytest
+
+from harness.plots import learning_curves
+from tests.plots.seen import GRIDS, curves_table, drawn, overhang, shown
+
+
+@pytest.mark.parametrize("outcomes", [grid for name, grid in GRIDS.items() if name != "nothing run"])
+def test_curves_of_every_grid_draw(outcomes):
+    drawn(learning_curves(curves_table(outcomes)))
+
+
+@pytest.mark.parametrize("grid", ["plain", "12 tricks"])
+def test_nothing_reaches_beyond_curves(grid):
+    assert overhang(learning_curves(curves_table(GRIDS[grid]))) < 0.05
+
+
+def test_without_trainings_there_are_no_curves():
+    assert learning_curves(curves_table(GRIDS["nothing run"])) is None
+
+
+def test_a_training_of_one_epoch_is_a_dot():
+    figure = shown(learning_curves(curves_table({"full | baseline": [0.5, 0.6]}, epochs=1)))
+    (line,) = figure.axes[0].lines
+    assert (line.get_marker(), list(np.asarray(line.get_ydata()))) == ("o", [pytest.approx(55)])
+    figure = shown(learning_curves(curves_table({"full | baseline": [0.5, 0.6]}, epochs=2)))
+    assert figure.axes[0].lines[0].get_marker() == ""
+
+
+def test_curves_are_means_over_seeds_in_a_panel_a_policy():
+    panels = shown(learning_curves(curves_table(GRIDS["plain"]))).axes
+    assert [panel.get_title() + panel.get_title(loc="left") for panel in panels] == ["full", "head"]
+    for panel, (cell, mean) in zip(panels, (("full", 60.0), ("head", 20.0)), strict=True):
+        assert len(panel.lines) == 3, cell
+        assert list(np.asarray(panel.lines[0].get_xdata())) == [1, 2, 3]
+        assert list(np.asarray(panel.lines[0].get_ydata())) == pytest.approx([mean, mean + 10, mean + 20])
+
+
+def test_curves_have_the_range_over_seeds():
+    panel = shown(learning_curves(curves_table({"full | baseline": [0.5, 0.6, 0.9]}))).axes[0]
+    (band,) = panel.collections
+    corners = np.asarray(band.get_paths()[0].vertices)
+    at_first = corners[corners[:, 0] == 1][:, 1]
+    assert (at_first.min(), at_first.max()) == (pytest.approx(50), pytest.approx(90))
+
+
+def test_curves_say_what_they_show():
+    figure = shown(learning_curves(curves_table(GRIDS["plain"])))
+    assert {panel.get_xlabel() for panel in figure.axes} == {"epoch"}
+    assert "validation top-1" in figure.get_supylabel()
+    assert figure.get_suptitle()
+    labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert sorted(labels) == ["baseline", "mixup", "mixup + cosine"]
+
+
+def test_curves_of_12_tricks_are_told_apart():
+    (panel, _) = shown(learning_curves(curves_table(GRIDS["12 tricks"]))).axes
+    assert len({(line.get_color(), line.get_linestyle()) for line in panel.lines}) == 14
