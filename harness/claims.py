@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from harness.family import KEYS, Family
+from harness.contrasts import KEYS
+from harness.family import Family
 from harness.stats import LEVEL, claim, critical_effect, seeds_needed, simultaneous, smallest_effect
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.claims import judge
-from harness.contrasts import Contrast, Weights, of_plan
-from harness.family import KEYS
+from harness.contrasts import KEYS, Contrast, Weights, of_plan
 from harness.pooling import SOURCES, over_sources, pooled
 from harness.results import Grid, axes_of, tricks_of
 from harness.stats import (
@@ -36,6 +35,7 @@ OVER_SEEDS = f"{LEVEL:.0%} paired t over seeds"
 OVER_ROUNDS = f"{LEVEL:.0%} paired t over probe rounds, log ratio"
 EXACT = "exact difference"
 _NO_PAIR = "none: no pair finished"
+_UNMEASURED = "none: not measured on every side"
 COLUMNS = (
     *KEYS,
     "metric",
@@ -105,7 +105,7 @@ def effects(grid: Grid) -> pd.DataFrame:
     `estimate`, `low` and `high` are NaN where nothing can be paired. The same grid gives the same frame.
     """
     generator = np.random.default_rng(_SEED)
-    tops, costs = _tops(grid.runs), _costs(grid)
+    tops, costs, divergence = _by_seed(grid.runs[grid.runs["status"] == "finished"]), _costs(grid), _divergence(grid)
     contrasts = of_plan(grid.plan)
     by_seed = [_paired(tops, contrast.weights) for contrast in contrasts]
     rows: list[dict[str, Any]] = []
@@ -114,24 +114,27 @@ def effects(grid: Grid) -> pd.DataFrame:
         names = {name: getattr(contrast, name) for name in KEYS}
         differences = samples[len(rows)] = paired.to_numpy()
         judged = _top1(grid, contrast, differences, generator) if len(differences) else _row(METRIC, 0, _NO_PAIR)
-        rows.append({**names, **judged, **_divergence(grid, contrast), "order_se": _order_se(tops, contrast)})
+        order_se = _order_se(tops.loc[paired.index], contrast)
+        rows.append({**names, **judged, **divergence(contrast.weights), "order_se": order_se})
         rows += [{**names, **cost(contrast.weights)} for cost in costs]
     rows += [row for found in pooled(grid.plan, contrasts, by_seed, SOURCES) if (row := over_sources(found))]
     return judge(pd.DataFrame(rows, columns=[*COLUMNS]), samples, grid.family)
 
 
-def _tops(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return test top-1 of what finished: seeds down, cells across."""
-    return _by_seed(runs[runs["status"] == "finished"])
-
-
 def _by_seed(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return test top-1, seeds down and cells across."""
     return runs.pivot_table(index="seed", columns="cell", values=METRIC, observed=True)
 
 
 def _paired(table: pd.DataFrame, weights: Weights) -> pd.Series:
     """Return the value of a contrast for each pair that all its cells have."""
-    return (table.reindex(columns=[*weights]) * pd.Series(weights)).sum(axis=1, skipna=False).dropna()
+    at = table.columns.get_indexer([*weights])
+    if (at < 0).any():
+        return pd.Series(dtype=float)
+    # No matrix product: its last bit may depend on how many threads there are.
+    d = (table.to_numpy()[:, at] * np.array([*weights.values()])).sum(axis=1)
+    known = ~np.isnan(d)
+    return pd.Series(d[known], table.index[known])
 
 
 def _top1(grid: Grid, contrast: Contrast, d: np.ndarray, generator: np.random.Generator) -> dict[str, Any]:
@@ -156,32 +159,45 @@ def _top1(grid: Grid, contrast: Contrast, d: np.ndarray, generator: np.random.Ge
 def _over_examples(grid: Grid, weights: Weights) -> Interval | None:
     """Return the interval for other seeds and other test images alike; None where predictions are not kept."""
     seeds = [seed for seed in grid.plan["seeds"] if all((cell, seed) in grid.correct for cell in weights)]
-    sides = [[grid.correct[cell, seed] for cell in weights] for seed in seeds]
-    if not seeds or len({len(side) for row in sides for side in row}) > 1:
+    if not seeds or len({len(grid.correct[cell, seed]) for cell in weights for seed in seeds}) > 1:
         return None  # scenarios with test sets of their own
-    return two_way_t(np.einsum("c,scn->sn", [*weights.values()], np.array(sides, dtype=float)))
+    return two_way_t([sum(w * grid.correct[cell, seed] for cell, w in weights.items()) for seed in seeds])
 
 
 def _order_se(tops: pd.DataFrame, contrast: Contrast) -> float:
-    """Return the standard error that a Shapley value has from sampling orders: that of the mean over seeds."""
-    if len(contrast.orders) < 2:
+    """Return the standard error that a Shapley value has from sampling orders: that of the mean over seeds.
+
+    `tops` are those of the seeds that it is paired over.
+    """
+    if contrast.share_of_orders == 1:
+        return 0.0
+    if len(contrast.draws) < 2 or tops.empty:
         return math.nan
-    means = np.array([_paired(tops, weights).mean() for weights in contrast.orders])
-    # Drawn without replacement: all orders leave nothing to sample.
+    means = np.array([_paired(tops, weights).mean() for weights in contrast.draws])
+    # Drawn without replacement, so the nearer to all orders, the less is left to chance.
     return float(np.sqrt((1 - contrast.share_of_orders) * means.var(ddof=1) / len(means)))
 
 
-def _divergence(grid: Grid, contrast: Contrast) -> dict[str, float]:
-    """Return how often the sides diverged, and the estimate with the accuracy of guessing in place of those."""
-    sides = grid.runs[grid.runs["cell"].isin([*contrast.weights])]
-    lost = sides["status"] == "diverged"
-    if not lost.any():
-        return {"diverged": 0.0, "with_chance": math.nan}
+def _divergence(grid: Grid) -> Callable[[Weights], dict[str, float]]:
+    """Return the function from a contrast to how often its sides diverged, and to its estimate with guesses for those.
+
+    The accuracy of guessing is 1 / classes; where a plan does not tell the classes there is no such estimate.
+    """
     chance = {cell["cell"]: 1 / cell["classes"] for cell in grid.plan["cells"] if "classes" in cell}
-    ended = sides[lost | (sides["status"] == "finished")]
-    guessed = ended[METRIC].astype(float).where(ended["status"] == "finished", ended["cell"].map(chance))
-    d = _paired(_by_seed(ended.assign(**{METRIC: guessed})), contrast.weights)
-    return {"diverged": float(lost.mean()), "with_chance": float(d.mean()) if len(d) else math.nan}
+    lost = grid.runs["status"] == "diverged"
+    by_cell = lost.groupby(grid.runs["cell"]).agg(["sum", "count"]).T.to_dict()
+    ended = grid.runs[lost | (grid.runs["status"] == "finished")]
+    guessed = ended[METRIC].astype(float).where(~lost, ended["cell"].map(chance).astype(float))
+    return partial(_diverged, by_cell, _by_seed(ended.assign(**{METRIC: guessed})), chance)
+
+
+def _diverged(
+    by_cell: Mapping[str, Mapping[str, int]], guessed: pd.DataFrame, chance: Mapping[str, float], weights: Weights
+) -> dict[str, float]:
+    lost = [cell for cell in weights if by_cell[cell]["sum"]]
+    rate = sum(by_cell[cell]["sum"] for cell in lost) / sum(by_cell[cell]["count"] for cell in weights)
+    d = _paired(guessed, weights) if lost and chance.keys() >= {*lost} else pd.Series(dtype=float)
+    return {"diverged": rate, "with_chance": float(d.mean())}
 
 
 def _costs(grid: Grid) -> list[Callable[[Weights], dict[str, Any]]]:
@@ -196,25 +212,26 @@ def _costs(grid: Grid) -> list[Callable[[Weights], dict[str, Any]]]:
         if table.notna().any(axis=None):
             found.append(partial(_rate, metric, table.map(math.log, na_action="ignore")))
     for metric in FIGURES:
-        by_cell = finished.groupby("cell")[metric].agg(["mean", "count"]).astype(float)
-        if by_cell["count"].any():
-            found.append(partial(_exact, metric, by_cell))
+        by_cell = finished.dropna(subset=[metric]).groupby("cell")[metric].agg(["mean", "count"]).astype(float)
+        if len(by_cell):
+            found.append(partial(_exact, metric, by_cell.T.to_dict()))
     return found
 
 
 def _rate(metric: str, table: pd.DataFrame, weights: Weights) -> dict[str, Any]:
     d = _paired(table, weights).to_numpy()
     if not len(d):
-        return _row(metric, 0, "none: not measured on every side")
+        return _row(metric, 0, _UNMEASURED)
     found = paired_t(d)
     return _row(metric, found.n, "none: rounds alike" if math.isnan(found.low) else OVER_ROUNDS, found)
 
 
-def _exact(metric: str, by_cell: pd.DataFrame, weights: Weights) -> dict[str, Any]:
-    sides = by_cell.reindex([*weights])
-    n = int(sides["count"].fillna(0).min())
-    value = float(sides["mean"].to_numpy() @ np.array([*weights.values()])) if n else math.nan
-    return _row(metric, n, EXACT if n else "none: not measured on every side", Interval(n, value))
+def _exact(metric: str, by_cell: Mapping[str, Mapping[str, float]], weights: Weights) -> dict[str, Any]:
+    if any(cell not in by_cell for cell in weights):
+        return _row(metric, 0, _UNMEASURED)
+    value = math.fsum(weight * by_cell[cell]["mean"] for cell, weight in weights.items())
+    n = int(min(by_cell[cell]["count"] for cell in weights))
+    return _row(metric, n, EXACT, Interval(n, value))
 
 
 def _row(metric: str, n: int, interval: str, found: Interval | None = None) -> dict[str, Any]:

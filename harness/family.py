@@ -9,15 +9,12 @@ from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.contrasts import Contrast, of_plan
+from harness.contrasts import KEYS, Contrast, key_of, of_plan
 from harness.errors import HarnessError
 from harness.wording import some
 
 if TYPE_CHECKING:
     from harness.spec import Primary
-
-KEYS = ("kind", "policy", "trick", "against", "scenario", "design")
-"""What names a contrast."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ def family_of(primary: Primary | None, plan: Mapping[str, Any]) -> Family | None
         lists = {key: value if isinstance(value, tuple) else (value,) for key, value in wanted.given().items()}
         for values in product(*lists.values()):
             found = _find(dict(zip(lists, values, strict=True)), contrasts, number)
-            members[tuple(getattr(found, key) for key in KEYS)] = sqrt(sum(w**2 for w in found.weights.values()) / 2)
+            members[key_of(found)] = sqrt(sum(w**2 for w in found.weights.values()) / 2)
     named = tuple(dict(zip(KEYS, member, strict=True)) for member in members)
     return Family(named, primary.bound, _sd(primary), tuple(members.values()), primary.power)
 

@@ -75,9 +75,8 @@ class GridRun:
         self.outcome.settled = len(self._plan.replicates) - len(todo)
         facts = summarise(self._plan)
         plan = {PLAN: json.dumps(facts, indent=1).encode()}
-        if (
-            self._store.read_artifact(self._log.parent, PLAN) is None
-        ):  # what is named later is not named before the data
+        # What is named at a later run is not named before the data.
+        if self._store.read_artifact(self._log.parent, PLAN) is None:
             plan[PRIMARY] = json.dumps(facts["primary"], indent=1).encode()
         if not todo:
             self._log.artifacts(self._log.run_id, plan)  # a later version may tell more of it

@@ -22,7 +22,7 @@ def sd_of_differences(path: Path) -> float:
         found = effects(grid_of(pd.read_csv(path)))
     except OSError as error:
         raise HarnessError(f"cannot read the pilot {path}: {error.strerror}") from None
-    except (ValueError, KeyError) as error:
+    except (ValueError, TypeError, LookupError) as error:
         raise HarnessError(f"the pilot {path} is no runs.csv of a report: {error}") from None
     rows = found[(found["metric"] == "test_top1") & found["kind"].isin(["one_in", "policy"]) & (found["n"] > 1)]
     degrees = (rows["n"] - 1).sum()

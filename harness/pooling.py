@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.contrasts import Contrast
-from harness.family import KEYS
+from harness.contrasts import KEYS, Contrast, key_of
 from harness.results import axes_of
 from harness.stats import LEVEL, improvement, iqm, stratified_bootstrap, two_way_t
 from harness.wording import scenario, trick_set
@@ -38,7 +37,7 @@ def pooled(
     for contrast, sample in zip(contrasts, samples, strict=True):
         if contrast.against not in levels or not contrast.against:
             named = replace(contrast, scenario=_without(levels[contrast.scenario], axis))
-            groups.setdefault(tuple(getattr(named, key) for key in KEYS), []).append((named, sample))
+            groups.setdefault(key_of(named), []).append((named, sample))
     for members in groups.values():
         if len(members) == len(plan["axes"][axis]):
             yield members[0][0], [sample for _, sample in members]

@@ -92,10 +92,14 @@ def read_grid(store: Store, study: str, grid: str) -> Grid | None:
 
 
 def _family(primary: dict[str, Any] | None, named_first: bytes | None) -> Family | None:
-    """Return the primary contrasts of a plan; they are late where others, or none, were kept when the grid began."""
+    """Return the primary contrasts of a plan; they are late where others, or none, were kept when the grid began.
+
+    So is another bound, which decides what is claimed, but not another guess at what the seeds can show.
+    """
     if primary is None:
         return None
-    late = named_first is None or json.loads(named_first) != primary
+    first = json.loads(named_first or b"null")
+    late = first is None or any(first[key] != primary[key] for key in ("members", "bound"))
     return Family(**{**primary, "members": tuple(primary["members"]), "scales": tuple(primary["scales"])}, late=late)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness import norms, wording
-from harness.family import KEYS
+from harness.contrasts import KEYS
 from harness.results import Grid, axes_of
 
 _POOLED = ("data_sets", "n", "iqm", "low", "high", "gain", "gain_low", "gain_high", "p_improvement")

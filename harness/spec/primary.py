@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from harness.spec.sections import Section
 
 Kind = Literal["one_in", "leave_one_out", "step", "main", "interaction", "shapley", "combined", "synergy", "policy"]
-Names = str | tuple[str, ...]
+Names = str | Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class Wanted(Section):

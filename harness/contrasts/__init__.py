@@ -1,0 +1,111 @@
+"""Contrasts: every effect as a weighted sum of cells. Pure functions of which cells there are.
+
+An effect on any metric is `sum(weight * metric(cell))`, paired by whatever the metric is paired by; so a main effect, a
+Shapley value and a plain difference are estimated, given an interval and judged in one way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from harness.contrasts.averages import main_effects, pairs, shapley
+from harness.contrasts.differences import alone, left_out, steps, together
+from harness.contrasts.group import KEYS, NONE, Cell, Contrast, Group, TrickSet, Weights, key_of
+from harness.designs import Built, recognise
+from harness.wording import scenario, trick_set
+
+__all__ = ["KEYS", "Cell", "Contrast", "Weights", "contrasts", "key_of", "of_plan"]
+_WITHIN: tuple[Callable[[Group], Iterator[Contrast]], ...] = (
+    alone,
+    together,
+    left_out,
+    steps,
+    main_effects,
+    pairs,
+    shapley,
+)
+_CROSSED = ("one_in", "combined", "main")
+"""Kinds whose dependence on policy and scenario is an effect of its own."""
+
+
+def contrasts(cells: Sequence[Cell], designs: Callable[[str, str], Sequence[Built]]) -> list[Contrast]:
+    """Return every contrast that `cells` allow, scenario by scenario and policy by policy.
+
+    `designs` returns the designs of a policy in a scenario. Policies are held against the first, scenarios too.
+    """
+    found: dict[tuple[str, str], dict[TrickSet, Cell]] = {}
+    for cell in cells:
+        found.setdefault((cell.policy, cell.scenario), {})[cell.tricks] = cell
+    groups = [Group(*key, sets, list(dict.fromkeys(designs(*key)))) for key, sets in found.items()]
+    within = {
+        (group.policy, group.scenario): [contrast for kind in _WITHIN for contrast in kind(group)] for group in groups
+    }
+    result: list[Contrast] = []
+    for group in groups:
+        ours = within[group.policy, group.scenario]
+        here = [other for other in groups if other.scenario == group.scenario]
+        there = next(other for other in groups if other.policy == group.policy)
+        result += [*_policy(group, here), *ours]
+        for first, name in ((here[0], here[0].policy), (there, there.scenario)):
+            if first is not group:
+                result += _crossed(group, ours, first, within[first.policy, first.scenario], name)
+    once: dict[tuple[str, ...], Contrast] = {}
+    for contrast in result:
+        once.setdefault(key_of(contrast), contrast)  # what several designs look at alike is one effect
+    return [*once.values()]
+
+
+def of_plan(plan: Mapping[str, Any]) -> list[Contrast]:
+    """Return the contrasts of a plan as `summary.summarise` has it.
+
+    A plan that tells no designs (one of somebody else's table, or kept by an earlier version) has those that its trick
+    sets amount to.
+    """
+    cells = [
+        Cell(
+            row["cell"],
+            row["policy"],
+            scenario(row.get("levels", {})),
+            frozenset(row["tricks"]),
+            trick_set(row["cell"]),
+        )
+        for row in plan["cells"]
+    ]
+    told: dict[tuple[str, str], list[Built]] = {}
+    for row in plan.get("designs", ()):
+        sets, orders = (tuple(map(tuple, row[key])) for key in ("sets", "orders"))
+        built = Built(row["kind"], tuple(row["factors"]), sets, orders, row["resolution"])
+        for policy, levels in product(row["policies"], row["levels"]):
+            told.setdefault((policy, scenario(levels)), []).append(built)
+
+    def designs(policy: str, place: str) -> Sequence[Built]:
+        sets = [tuple(cell.tricks) for cell in cells if (cell.policy, cell.scenario) == (policy, place)]
+        return told.get((policy, place)) or recognise(sets, [*plan["tricks"]])
+
+    return contrasts(cells, designs)
+
+
+def _policy(group: Group, here: Sequence[Group]) -> Iterator[Contrast]:
+    """A policy without tricks against the first policy without tricks."""
+    first = next((other for other in here if other.has(NONE)), group)
+    if group is not first and group.has(NONE):
+        weights = {group.cells[NONE].name: 1.0, first.cells[NONE].name: -1.0}
+        yield Contrast("policy", group.policy, "", first.policy, group.scenario, "", weights)
+
+
+def _crossed(
+    group: Group, ours: Sequence[Contrast], first: Group, theirs: Sequence[Contrast], against: str
+) -> Iterator[Contrast]:
+    """What each trick does in `group` minus what it does in `first`: does its worth depend on policy or scenario?
+
+    Only where both are of the same trick sets: a main effect over other tricks, for one, is another effect.
+    """
+    there = {(c.kind, c.trick, c.design): c for c in theirs}
+    for contrast in ours:
+        other = there.get((contrast.kind, contrast.trick, contrast.design))
+        if other and contrast.kind in _CROSSED and group.by_set(contrast) == first.by_set(other):
+            weights = contrast.weights | {cell: -weight for cell, weight in other.weights.items()}
+            yield replace(contrast, kind="interaction", against=against, weights=weights)
