@@ -187,7 +187,7 @@ def test_a_member_of_which_everything_diverged_is_no_evidence():
 # How often it is wrong, and how often it finds what is there.
 
 
-def simulated(gain, seed, studies=1000, n=6, sd=0.01):
+def simulated(gain, seed, studies=400, n=6, sd=0.01):
     """Claims of simulated studies of three tricks, [studies, 3]; the first gains `gain` sd of its differences.
 
     All are held against one baseline, so that their differences are correlated as those of a study are.
@@ -207,16 +207,16 @@ def wrong(found):
 
 
 def test_without_effects_few_families_claim_one():
-    """At most 5 % of families do; 1,000 of them show more than 6.4 % with a probability of 2.5 % at most."""
-    assert 0.02 < wrong(simulated(0.0, seed=1)) <= 0.064
+    """At most 5 % of families do; 400 of them show more than 7.2 % with a probability of 2.5 % at most."""
+    assert 0.02 < wrong(simulated(0.0, seed=1)) <= 0.072
 
 
 def test_the_smallest_effect_is_found_as_often_as_computed():
     """In 80 %, give or take two standard errors; tricks that do nothing are claimed no more often than they may."""
     found = simulated(smallest_effect(6, 3, power=0.8), seed=2)
-    assert (found[:, 0] == "helps").mean() == pytest.approx(0.8, abs=0.026)
+    assert (found[:, 0] == "helps").mean() == pytest.approx(0.8, abs=0.04)
     assert not (found[:, 0] == "hurts").any()
-    assert wrong(found[:, 1:]) <= 0.064
+    assert wrong(found[:, 1:]) <= 0.072
 
 
 # What can be shown at all.
