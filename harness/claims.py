@@ -23,23 +23,21 @@ def judge(frame: pd.DataFrame, samples: Mapping[int, np.ndarray], family: Family
     frame = frame.assign(role="exploratory", claim="")
     if family is None or family.late:
         return frame
-    rows = [_row_of(member, frame, samples) for member in family.members]
+    places = frame.loc[[*samples], [*KEYS]].itertuples(index=False, name=None)
+    named = dict(zip(places, samples, strict=True))
+    rows = [named[tuple(member[key] for key in KEYS)] for member in family.members]
     judged = simultaneous([samples[row] for row in rows], LEVEL)
-    for row, low, high, p in zip(rows, judged.low, judged.high, judged.p_holm, strict=True):
+    lost = frame.loc[rows, ["diverged", "with_chance"]].to_numpy(dtype=float)
+    claims = []
+    for low, high, (diverged, with_chance) in zip(judged.low, judged.high, lost, strict=True):
         claimed = claim(low, high, family.bound or 0.0)
-        diverged, with_chance = (float(frame[column][row]) for column in ("diverged", "with_chance"))
-        if diverged > 0:
-            sure = claimed == "hurts" and with_chance < 0
-            claimed = claimed if sure else "no evidence"
-        columns = ["role", "claim", "p_holm", "simultaneous_low", "simultaneous_high"]
-        frame.loc[row, columns] = ["primary", claimed, p, low, high]
+        sure = diverged == 0 or (claimed == "hurts" and with_chance < 0)
+        claims.append(claimed if sure else "no evidence")
+    frame.loc[rows, "role"] = "primary"
+    frame.loc[rows, "claim"] = claims
+    numbers = ["p_holm", "simultaneous_low", "simultaneous_high"]
+    frame.loc[rows, numbers] = np.column_stack([judged.p_holm, judged.low, judged.high])
     return frame
-
-
-def _row_of(member: Mapping[str, str], frame: pd.DataFrame, samples: Mapping[int, np.ndarray]) -> int:
-    same = np.logical_and.reduce([frame[key] == member[key] for key in KEYS])
-    (row,) = [row for row in frame.index[same] if row in samples]
-    return int(row)
 
 
 def power_lines(family: Family, seeds: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any
 
@@ -128,7 +128,7 @@ def _by_seed(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _paired(table: pd.DataFrame, weights: Weights) -> pd.Series:
     """Return the value of a contrast for each pair that all its cells have."""
-    at = table.columns.get_indexer([*weights])
+    at = table.columns.get_indexer(pd.Index([*weights]))
     if (at < 0).any():
         return pd.Series(dtype=float)
     # No matrix product: its last bit may depend on how many threads there are.
@@ -161,7 +161,8 @@ def _over_examples(grid: Grid, weights: Weights) -> Interval | None:
     seeds = [seed for seed in grid.plan["seeds"] if all((cell, seed) in grid.correct for cell in weights)]
     if not seeds or len({len(grid.correct[cell, seed]) for cell in weights for seed in seeds}) > 1:
         return None  # scenarios with test sets of their own
-    return two_way_t([sum(w * grid.correct[cell, seed] for cell, w in weights.items()) for seed in seeds])
+    factors = np.array([*weights.values()])
+    return two_way_t([factors @ np.array([grid.correct[cell, seed] for cell in weights]) for seed in seeds])
 
 
 def _order_se(tops: pd.DataFrame, contrast: Contrast) -> float:
@@ -192,7 +193,7 @@ def _divergence(grid: Grid) -> Callable[[Weights], dict[str, float]]:
 
 
 def _diverged(
-    by_cell: Mapping[str, Mapping[str, int]], guessed: pd.DataFrame, chance: Mapping[str, float], weights: Weights
+    by_cell: Mapping[Hashable, Mapping[str, int]], guessed: pd.DataFrame, chance: Mapping[str, float], weights: Weights
 ) -> dict[str, float]:
     lost = [cell for cell in weights if by_cell[cell]["sum"]]
     rate = sum(by_cell[cell]["sum"] for cell in lost) / sum(by_cell[cell]["count"] for cell in weights)
@@ -226,7 +227,7 @@ def _rate(metric: str, table: pd.DataFrame, weights: Weights) -> dict[str, Any]:
     return _row(metric, found.n, "none: rounds alike" if math.isnan(found.low) else OVER_ROUNDS, found)
 
 
-def _exact(metric: str, by_cell: Mapping[str, Mapping[str, float]], weights: Weights) -> dict[str, Any]:
+def _exact(metric: str, by_cell: Mapping[Hashable, Mapping[str, float]], weights: Weights) -> dict[str, Any]:
     if any(cell not in by_cell for cell in weights):
         return _row(metric, 0, _UNMEASURED)
     value = math.fsum(weight * by_cell[cell]["mean"] for cell, weight in weights.items())

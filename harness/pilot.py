@@ -15,8 +15,9 @@ from harness.foreign import grid_of
 def sd_of_differences(path: Path) -> float:
     """Return the pooled standard deviation of the paired differences of test top-1 in a report's `runs.csv`.
 
-    Pooled over the effects of single tricks and of policies; an effect of n pairs counts n − 1 times. Raises
-    HarnessError where the file cannot be read or holds no effect of two pairs.
+    Pooled over the effects of single tricks and of policies; an effect of n pairs counts n − 1 times, one whose pairs
+    differ alike, as those of a trick that changes nothing, not at all. Raises HarnessError where the file cannot be
+    read or holds no effect with a spread.
     """
     try:
         found = effects(grid_of(pd.read_csv(path)))
@@ -24,8 +25,8 @@ def sd_of_differences(path: Path) -> float:
         raise HarnessError(f"cannot read the pilot {path}: {error.strerror}") from None
     except (ValueError, TypeError, LookupError) as error:
         raise HarnessError(f"the pilot {path} is no runs.csv of a report: {error}") from None
-    rows = found[(found["metric"] == "test_top1") & found["kind"].isin(["one_in", "policy"]) & (found["n"] > 1)]
+    rows = found[(found["metric"] == "test_top1") & found["kind"].isin(["one_in", "policy"]) & found["low"].notna()]
     degrees = (rows["n"] - 1).sum()
     if not degrees:
-        raise HarnessError(f"the pilot {path} has no effect of two pairs or more")
+        raise HarnessError(f"the pilot {path} has no effect of two pairs that differ")
     return math.sqrt(float((rows["sd"] ** 2 * (rows["n"] - 1)).sum()) / degrees)

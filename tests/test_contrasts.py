@@ -43,13 +43,8 @@ def values(designs, labels="abcd", v=None, kinds=(), **plan):
 
 def brute_force(v, labels):
     """Shapley values: what a trick adds to those before it, the mean over all orders."""
-    orders = list(permutations(labels))
-    added = {
-        trick: [v[frozenset(order[: order.index(trick) + 1])] - v[frozenset(order[: order.index(trick)])]]
-        for trick in labels
-        for order in orders[:1]
-    }
-    for order in orders[1:]:
+    added = {trick: [] for trick in labels}
+    for order in permutations(labels):
         for before, trick in enumerate(order):
             added[trick].append(v[frozenset(order[: before + 1])] - v[frozenset(order[:before])])
     return {trick: np.mean(terms) for trick, terms in added.items()}
@@ -119,13 +114,11 @@ def test_steps_of_a_stack_add_up_to_the_whole():
     v, order = game("abcd"), ("c", "a", "d", "b")
     found = values([DesignOf(cumulative=(order,))], kinds=["step"])
     stack = [frozenset(order[:size]) for size in range(5)]
+    design = "cumulative: c > a > d > b"
     expected = {
-        (
-            "step",
-            *(after - before),
-            " + ".join(sorted(before)) or "baseline",
-            "cumulative: c > a > d > b",
-        ): pytest.approx(v[after] - v[before])
+        ("step", *(after - before), " + ".join(sorted(before)) or "baseline", design): pytest.approx(
+            v[after] - v[before]
+        )
         for before, after in pairwise(stack)
     }
     assert found == expected
@@ -145,7 +138,7 @@ def test_steps_that_orders_share_are_told_once():
 
 def test_without_a_baseline_nothing_is_held_against_it():
     cells = [Cell("full | a", "full", "", frozenset("a"), "a"), Cell("full | b", "full", "", frozenset("b"), "b")]
-    assert contrasts(cells, lambda policy, place: build(["one_in"], "ab")) == []
+    assert contrasts(cells, lambda _policy, _place: build(["one_in"], "ab")) == []
 
 
 # Averages over a factorial.
@@ -513,13 +506,13 @@ def test_policies_are_held_against_the_first_within_their_scenario():
 def test_averages_over_other_tricks_are_not_held_against_each_other():
     """Under head c cannot run: the main effect of a there is a mean over two other sets, not four."""
     plan = plan_of({"full": build(["factorial"], "abc"), "head": build(["factorial"], "ab")}, "abc")
-    found = crossed(plan, lambda p, _, s: 0.0)
+    found = crossed(plan, lambda *_: 0.0)
     assert set(found) == {("head", trick, "full", "", "one_in") for trick in "ab"}
 
 
 def test_trick_that_the_first_policy_cannot_have_is_held_against_nothing():
     plan = plan_of({"full": build(["one_in"], "a"), "head": build(["one_in"], "ab")}, "ab")
-    assert set(crossed(plan, lambda p, _, s: 0.0)) == {("head", "a", "full", "", "one_in")}
+    assert set(crossed(plan, lambda *_: 0.0)) == {("head", "a", "full", "", "one_in")}
 
 
 # Plans that tell no designs.
