@@ -7,6 +7,7 @@ import io
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 
@@ -16,14 +17,17 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from harness import plots, sections, tables
+from harness.effects import METRIC
 from harness.effects import cells as cells_of
 from harness.effects import effects as effects_of
 from harness.errors import HarnessError
 from harness.findings import findings
 from harness.pooling import over_data
 from harness.results import Grid
+from harness.wording import Terms, terms_of
 
 _FORMS = ("png", "svg", "pdf")
 _ALWAYS = ("runs", "cells", "effects")
@@ -60,7 +64,9 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
     """
     cells, effects = cells_of(grid.runs), effects_of(grid)
     data_sets = over_data(grid.runs, np.random.default_rng(0))
-    shown = tables.of_grid(grid, cells, effects, data_sets)
+    terms = terms_of(grid.plan)
+    made = tables.of_grid(grid, cells, effects, data_sets)
+    shown = {name: table.rename(columns=terms.said) for name, table in made.items()}
     frames = {
         "runs": grid.runs.drop(columns=["run_id", "trained_by"]),
         "cells": cells,
@@ -68,22 +74,26 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
         "data_sets": data_sets,
         "batch_norm": grid.batch_norm,
     }
-    files = {f"{name}.csv": _csv(frame) for name, frame in frames.items() if len(frame) or name in _ALWAYS}
+    kept = {name: frame for name, frame in frames.items() if len(frame) or name in _ALWAYS}
+    files = {f"{name}.csv": _csv(_measured(frame, terms)) for name, frame in kept.items()}
     figures = sections.figures(grid, cells, effects)
+    for figure in figures.values():
+        for artist in figure.findobj(Text):
+            artist.set_text(terms.said(artist.get_text()))
     files |= {f"figures/{name}.{form}": _picture(figure, form) for name, figure in figures.items() for form in _FORMS}
     files |= {f"tables/{name}.tex": latex(frame).encode() for name, frame in shown.items() if name in _PRINTED}
     context = {
         "plan": grid.plan,
-        "findings": findings(cells, effects, len(grid.plan["seeds"]), grid.family),
+        "findings": [terms.said(text) for text in findings(cells, effects, len(grid.plan["seeds"]), grid.family)],
         "counts": _counts(grid),
         "command": command,
         "links": links,
         "sections": [
-            section
+            replace(section, title=terms.said(section.title), note=terms.said(section.note))
             for section in sections.of_grid(grid)
             if section.empty or any(name in figures or name in shown for name in (*section.figures, *section.tables))
         ],
-        "alt": sections.ALT,
+        "alt": {name: terms.said(text) for name, text in sections.ALT.items()},
         "csv": [name for name in files if name.endswith(".csv")],
     }
     pictures = {name: _data_uri(files[f"figures/{name}.svg"]) for name in figures}
@@ -129,6 +139,14 @@ def _counts(grid: Grid) -> str:
         if len(found) > 1:
             text += f" They come from {len(found)} {what}s ({', '.join(found)}), so a pair may mix two."
     return text
+
+
+def _measured(frame: pd.DataFrame, terms: Terms) -> pd.DataFrame:
+    """Return a frame with the metric under its own name, where that is not test top-1."""
+    if terms.metric == Terms().metric:
+        return frame
+    renamed = frame.rename(columns=lambda name: name.replace(METRIC, terms.metric))
+    return renamed.replace({"metric": {METRIC: terms.metric}}) if "metric" in frame else renamed
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
