@@ -6,7 +6,7 @@ import base64
 import io
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from harness import plots, sections, tables
+from harness.compare import Comparison, table, words
 from harness.effects import METRIC
 from harness.effects import cells as cells_of
 from harness.effects import effects as effects_of
@@ -110,11 +111,19 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
     page = environment.get_template("report.html.j2").render(**context, figures=pictures, tables=html, long=long)
     text = environment.get_template("report.md.j2").render(**context, figures=pictures, tables=markdown)
     files |= {"report.html": page.encode(), "report.md": text.encode()}
-    _write(folder, files)
+    _write(folder, files, _EVER)
     return cells
 
 
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write what differs between two studies into `folder`, as compare.csv and compare.md."""
+    said = [f"# {comparison.b} against {comparison.a}", f"A is {comparison.a}, B is {comparison.b}."]
+    said += [_markdown(table(comparison)), *(f"- {sentence}" for sentence in words(comparison))]
+    _write(folder, {"compare.csv": _csv(comparison.differences), "compare.md": ("\n\n".join(said) + "\n").encode()})
+
+
+def _write(folder: Path, files: Mapping[str, bytes], ever: Collection[str] = frozenset()) -> None:
+    """Write files whole, and remove those of `ever` that are not among them."""
     try:
         for name, content in files.items():
             path = folder / name
@@ -122,7 +131,7 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
             draft = path.with_name(f".{path.name}.part")
             draft.write_bytes(content)
             os.replace(draft, path)
-        for name in _EVER - set(files):
+        for name in set(ever) - set(files):
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise HarnessError(f"cannot write results to {folder}: {error.strerror}") from None

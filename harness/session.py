@@ -106,6 +106,21 @@ def _report_foreign(source: Source, columns: Columns, out: Path, command: str, p
     return Reported(out, write_report(grid, out, {}, command), {}, place, terms_of(grid.plan).metric)
 
 
+def compare(a: str, b: str, out: Path | None) -> str:
+    """Put two studies side by side, return that as text and, with `out`, write it there."""
+    from harness import show
+    from harness.compare import compare as put_side_by_side
+    from harness.report import check_writable, write_comparison
+    from harness.sides import read_side
+
+    if out:
+        check_writable(out)
+    found = put_side_by_side(read_side(a), read_side(b))
+    if out:
+        write_comparison(found, out)
+    return show.comparison_text(found)
+
+
 def _plan(spec: Path, overrides: Sequence[str]) -> Plan:
     from harness.plan import make_plan
 

@@ -18,6 +18,7 @@ from harness.wording import NOTHING, duration, mean_sd
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.compare import Comparison
     from harness.estimate import Estimate
     from harness.grid import Outcome
     from harness.plan import Plan
@@ -163,6 +164,29 @@ def report_text(result: Reported) -> str:
     lines += [f"MLflow UI  {_program()} ui   (in {result.workspace.root})"] if result.workspace else []
     lines += [f"           {name}: {link}" for name, link in result.links.items()]
     return "\n".join(lines)
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """Return two studies side by side."""
+    from harness.compare import table, words
+
+    shown = table(comparison)
+    lines = [f"A  {comparison.a}", f"B  {comparison.b}", ""]
+    lines += [_aligned(shown), ""] if len(shown) else []
+    return "\n".join([*lines, *words(comparison)])
+
+
+def _aligned(frame: pd.DataFrame) -> str:
+    """Return a table of texts, the first column to the left and the others to the right."""
+    rows = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if i else text.ljust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
 
 
 def _program() -> str:
