@@ -105,8 +105,10 @@ def _shared(a: Side, b: Side, cells: Sequence[str]) -> int:
     trained = []
     for side in (a, b):
         done = _finished(side, cells)
-        ids = done["trained_by"].where(done["trained_by"] != "", done["run_id"]) if "run_id" in done else []
-        trained.append({key for key in zip(done["cell"], done["seed"], ids, strict=False) if key[-1]})
+        if "run_id" not in done:  # a table on disk tells no runs
+            return 0
+        ids = done["trained_by"].where(done["trained_by"] != "", done["run_id"])
+        trained.append({key for key in zip(done["cell"], done["seed"], ids, strict=True) if key[-1]})
     return len(trained[0] & trained[1])
 
 
@@ -157,10 +159,10 @@ def _notes(a: Side, b: Side, unlike: Sequence[str], differences: pd.DataFrame) -
         yield from _unlike("Trick", a.grid.plan["tricks"], b.grid.plan["tricks"], both=True)
         yield from _unlike("Policy", a.grid.plan["policies"], b.grid.plan["policies"], both=True)
         yield from _unlike("Version", a.grid.plan["versions"], b.grid.plan["versions"])
-    shared = int(differences.loc[differences["cell"].map(lambda cell: not cell.startswith("all ")), "shared"].sum())
-    if shared:
+    if shared := _shared(a, b, [*a.grid.runs["cell"]]):
         yield f"{shared} replicates are the same training on both sides: a finished training is never trained again."
-    yield _machines(a, b)
+    if differences.loc[differences["metric"] == "images_per_s", "n"].any():
+        yield _machines(a, b)
     known = differences[(differences["metric"] == METRIC) & differences["low"].notna()]
     apart = int(((known["low"] > 0) | (known["high"] < 0)).sum())
     if len(known):

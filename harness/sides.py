@@ -15,8 +15,8 @@ from harness.errors import HarnessError
 from harness.foreign import grid_of
 from harness.results import Grid, read_grid, runs_frame, software_of
 from harness.track import Store
-from harness.workspace import find
 from harness.wording import some
+from harness.workspace import find
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -108,5 +108,6 @@ def read_experiment(store: Store, name: str, where: str = "") -> Source:
 
 
 def _values(run: Run) -> dict[str, str]:
+    data: dict[str, Mapping[str, Any]]
     data = {"params": run.data.params, "metrics": run.data.metrics, "tags": run.data.tags}
     return {f"{kind}.{key}": str(value).strip() for kind, values in data.items() for key, value in values.items()}
