@@ -44,9 +44,7 @@ def read_side(text: str) -> Side:
 
 def _table(path: Path) -> pd.DataFrame:
     try:
-        runs = pd.read_csv(
-            path, keep_default_na=False, na_values={name: [""] for name in METRICS}, float_precision="round_trip"
-        )
+        runs = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in METRICS})
         lacking = [name for name in ("policy", "seed", "cell", "status", *METRICS) if name not in runs]
     except OSError as error:
         raise HarnessError(f"cannot read {path}: {error.strerror}") from None

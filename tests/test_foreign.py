@@ -3,6 +3,7 @@
 import math
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ def test_a_stacked_recipe_has_the_published_steps(tmp_path):
 
 
 def test_runs_of_this_harness_read_as_a_table_have_the_same_effects(tmp_path):
-    outcomes = {
+    outcomes: dict[str, list[Any]] = {
         "full | baseline": [0.50, 0.60, 0.70],
         "full | mixup": [0.52, 0.63, "failed"],
         "full | cosine": [0.45, 0.56, 0.62],

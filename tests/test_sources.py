@@ -116,8 +116,8 @@ def test_what_became_of_a_run_is_kept(store, mine):
     assert status["fold FAILED"] == "failed"
     assert status["fold KILLED"] == "killed"
     assert status["fold RUNNING"] == status["fold FINISHED"] == "missing"
-    assert "no value" in runs.loc["fold FINISHED", "reason"]
-    assert math.isnan(runs.loc["fold FINISHED", "test_top1"])
+    assert "no value" in runs["reason"].to_dict()["fold FINISHED"]
+    assert math.isnan(runs["test_top1"].to_dict()["fold FINISHED"])
 
 
 def test_a_filter_of_mlflows_chooses_runs(store, mine):
