@@ -76,7 +76,7 @@ def foreign_grid(source: Source, columns: Columns) -> Grid:
         "seeds": [*seeds],
         "settings": settings,
         "terms": asdict(terms),
-        "coverage": _coverage(terms),
+        "coverage": _coverage(terms, grid.runs),
     }
     return replace(grid, plan=plan)
 
@@ -92,10 +92,13 @@ def _terms(source: Source, columns: Columns) -> Terms:
     return Terms(f"1 − {metric}" if columns.lower_is_better else metric, paired_by)
 
 
-def _coverage(terms: Terms) -> str:
-    if terms.paired_by:
-        return f"The intervals cover what differs between {terms.many}; what these share, the table does not say."
-    return "The intervals cover what differs between the runs of a cell; what these share, the table does not say."
+def _coverage(terms: Terms, runs: pd.DataFrame) -> str:
+    if not terms.paired_by:
+        return "The intervals cover what differs between the runs of a cell; what these share, the table does not say."
+    told = f"The intervals cover what differs between {terms.many}; what these share, the table does not say."
+    if runs.groupby("cell")["seed"].agg(frozenset).nunique() > 1:
+        told += f" Cells lack {terms.many}, so their means are over unlike ones: only paired differences compare like."
+    return told
 
 
 def _mapped(source: Source, columns: Columns) -> tuple[pd.DataFrame, list[str]]:

@@ -96,7 +96,8 @@ def unbalanced() -> pd.DataFrame:
 
 def test_an_unbalanced_table_is_paired_as_far_as_it_goes(tmp_path):
     table = unbalanced()
-    found = effects(frame(tmp_path, table, scenario=("fraction",), pair_by=("dataset",), baseline="all"))
+    made = frame(tmp_path, table, scenario=("fraction",), pair_by=("dataset",), baseline="all")
+    found = effects(made)
     sizes = set()
     for row in by_kind(found, "policy").to_dict("records"):
         here = table[table["fraction"] == row["scenario"].removeprefix("fraction ")]
@@ -108,6 +109,7 @@ def test_an_unbalanced_table_is_paired_as_far_as_it_goes(tmp_path):
         assert row["interval"] == "95% paired t over blocks"
         sizes.add(len(d))
     assert len(sizes) > 1, "the table is not unbalanced"
+    assert "Cells lack blocks" in coverage(made.plan)
     assert len(by_kind(found, "policy")) == 6
 
 
@@ -156,6 +158,7 @@ def test_pairs_may_be_named_by_several_columns(tmp_path):
     (row,) = by_kind(effects(made), "policy").to_dict("records")
     assert (row["n"], row["sd"]) == (2, pytest.approx(np.std([0.1, 0.2], ddof=1)))
     assert made.plan["terms"]["paired_by"] == "seed × fold"
+    assert "Cells lack" not in coverage(made.plan)
 
 
 @pytest.mark.parametrize(("on", "off"), [("true", "False"), ("1", "0"), ("1.0", "0.0"), ("Yes", "no"), ("on", "")])

@@ -20,10 +20,10 @@ OLD, NEW = "aaa111", "aab222"
 
 @pytest.mark.parametrize("text", ["", "runs.csv"])
 def test_a_folder_is_its_table(tmp_path: Path, text: str) -> None:
-    table = runs_table({"none | baseline": [0.3, "failed"], "none | mixup": [0.5, 0.6]})
+    table = runs_table({"None | baseline": [0.3, "failed"], "None | mixup": [0.5, 0.6]})
     table.to_csv(tmp_path / "runs.csv", index=False)
     runs = read_side(str(tmp_path / text)).grid.runs
-    assert runs["policy"].unique().tolist() == ["none"], "no label is taken for a missing value"
+    assert runs["policy"].unique().tolist() == ["None"], "no label is taken for a missing value"
     assert runs["test_top1"].tolist()[0] == pytest.approx(0.3)
     assert runs["status"].tolist() == table["status"].tolist()
 

@@ -89,7 +89,7 @@ def mine(store: Store) -> str:
                 metrics = {"acc": top + 0.125 * mixup + 0.0625 * fold, "loss": 2.0}
                 track(store, experiment, "FINISHED", params, metrics, {"host": "h", "optimizer": "tagged"})
     for status in ("FAILED", "RUNNING", "KILLED", "FINISHED"):
-        track(store, experiment, status, {"optimizer": "sgd", "mixup": True, "fold": status}, {"loss": 1.0})
+        track(store, experiment, status, {"optimizer": "adam", "mixup": True, "fold": status}, {"loss": 1.0})
     track(store, experiment, "FINISHED", {}, {"acc": 0.75})
     return "mine"
 
