@@ -72,6 +72,8 @@ def _between(row: Row) -> str:
 
 def coverage(plan: Mapping[str, Any]) -> str:
     """Return what the intervals of top-1 cover and what they do not, as the plan has it."""
+    if "coverage" in plan:  # somebody else's table, which says nothing of its seeds
+        return str(plan["coverage"])
     settings = plan["settings"]
     varied = ["the draw of the training images"] if settings.get("train images drawn by seed") else []
     varied += [

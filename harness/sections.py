@@ -63,7 +63,7 @@ def figures(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str,
         "pareto": lambda: plots.pareto(cells),
         "memory": lambda: plots.memory(cells),
         "budget": lambda: plots.budget(cells),
-        "curves": lambda: plots.learning_curves(grid.curves),
+        "curves": lambda: plots.learning_curves(grid.curves) if len(grid.curves) else None,
         "batch_norm": lambda: norms.figure(diagnosed) if (diagnosed["layer"] != "").any() else None,
     }
     drawn = {name: make() for name, make in made.items()}

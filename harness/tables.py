@@ -271,7 +271,7 @@ def settings(grid: Grid) -> pd.DataFrame:
     values = {
         **grid.plan["settings"],
         **{f"axis {axis}": levels for axis, levels in grid.plan.get("axes", {}).items()},
-        "seeds": ", ".join(map(str, grid.plan["seeds"])),
+        wording.terms_of(grid.plan).many: wording.some([str(seed) for seed in grid.plan["seeds"]], 12),
         "tricks": "; ".join(_trick_text(label, given) for label, given in grid.plan["tricks"].items()),
         **{name: ", ".join(found) for name, found in grid.software.items()},
     }
