@@ -58,12 +58,16 @@ def _primary(effects: pd.DataFrame, family: Family | None, seeds: int) -> list[s
 
 
 def _simultaneous(row: Row, size: int, family: Family) -> str:
-    bound = f", bound {100 * family.bound:g} points" if row["claim"] == "makes no difference" and family.bound else ""
+    bound = (
+        f", no difference: {100 * family.bound:g} points or less"
+        if row["claim"] == "makes no difference" and family.bound
+        else ""
+    )
     return f"{points(row['estimate'])} points ({_between(row)} over {size} contrasts{bound}, n = {row['n']})"
 
 
 def _between(row: Row) -> str:
-    """Return the simultaneous interval of a primary contrast; a bound of exactly 0 is one that leaves 0 out."""
+    """Return the simultaneous interval of a primary contrast."""
     low, high = row["simultaneous_low"], row["simultaneous_high"]
     if pd.isna(low):
         return "no interval"

@@ -104,7 +104,7 @@ def effects_table(effects: pd.DataFrame) -> pd.DataFrame | None:
     costs: dict[tuple[Any, ...], dict[str, dict[Any, Any]]] = {}
     for row in effects[effects["metric"] != "test_top1"].to_dict("records"):
         costs.setdefault(_key(row), {})[row["metric"]] = row
-    scenarios = (effects["scenario"] != "").any()
+    scenarios, examples = (effects["scenario"] != "").any(), effects["examples_low"].notna().any()
     rows = effects[(effects["metric"] == "test_top1") & effects["kind"].isin([*_KINDS])].to_dict("records")
     return _frame(
         {
@@ -117,8 +117,12 @@ def effects_table(effects: pd.DataFrame) -> pd.DataFrame | None:
             "95 % interval": wording.points_between(row["low"], row["high"]),
             "n": row["n"],
             "p": wording.p_value(row["p"]),
-            "with other test images": wording.points_between(row["examples_low"], row["examples_high"]),
-            **_cost_columns(costs.get(_key(row), {})),
+            **(
+                {"with other test images": wording.points_between(row["examples_low"], row["examples_high"])}
+                if examples
+                else {}
+            ),
+            **(_cost_columns(costs.get(_key(row), {})) if costs else {}),
         }
         for row in rows
     )

@@ -102,8 +102,10 @@ def points(fraction: float) -> str:
 
 
 def points_between(low: float, high: float) -> str:
-    """Return an interval of a difference of top-1 in points."""
-    return NOTHING if math.isnan(low) else f"{points(low)} to {points(high)}"
+    """Return an interval of a difference of top-1 in points; one that ends at exactly 0 leaves 0 out."""
+    if math.isnan(low):
+        return NOTHING
+    return f"{'above 0' if low == 0 else points(low)} to {'below 0' if high == 0 else points(high)}"
 
 
 def ratio(log: float) -> str:
