@@ -148,7 +148,7 @@ def _effects_note(grid: Grid) -> str:
         parts.append("Under “with other test images” the interval covers those too.")
     if len(grid.throughput):
         parts.append(
-            "What a trick costs stands beside what it gives: speed and training time as factors, from an exclusive probe "
-            "of the training step on one machine."
+            "What a trick costs stands beside what it gives: speed and training time as factors, from an exclusive "
+            "probe of the training step on one machine."
         )
     return " ".join(parts)

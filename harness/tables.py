@@ -92,7 +92,7 @@ def primary_table(effects: pd.DataFrame) -> pd.DataFrame | None:
             "simultaneous 95 % interval": wording.points_between(row["simultaneous_low"], row["simultaneous_high"]),
             "p (Holm)": wording.p_value(row["p_holm"]),
             "n": row["n"],
-            "95 % interval of its own": wording.points_between(row["low"], row["high"]),
+            "95 % interval alone": wording.points_between(row["low"], row["high"]),
             "diverged": f"{row['diverged']:.0%}",
         }
         for row in rows

@@ -108,6 +108,11 @@ def points_between(low: float, high: float) -> str:
     return f"{'above 0' if low == 0 else points(low)} to {'below 0' if high == 0 else points(high)}"
 
 
+def bound_in_words(fraction: float) -> str:
+    """Return a bound on differences of top-1, a fraction, in points without a sign."""
+    return f"{100 * fraction:g} point{'s'[: fraction != 0.01]}"
+
+
 def ratio(log: float) -> str:
     """Return a log-ratio as a factor."""
     return NOTHING if math.isnan(log) else f"× {math.exp(log):.2f}"
@@ -145,7 +150,7 @@ def signed(value: float, form: str) -> str:
 
 def p_value(p: float) -> str:
     """Return a p-value; small ones as a bound."""
-    return NOTHING if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return NOTHING if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.{4 if p < 0.1 else 3}f}"
 
 
 def duration(seconds: float) -> str:
