@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint notebooks clean
 .DEFAULT_GOAL := demo
 
 .venv/.harness: pyproject.toml constraints.txt
@@ -25,6 +25,9 @@ lint: .venv/.test
 
 test: lint  ## run the whole suite
 	$(BIN)/python -m pytest --numprocesses 2
+
+notebooks: .venv/.test  ## run the notebooks anew, in place; the tour reads the demo's runs
+	cd notebooks && ../$(BIN)/python -m nbconvert --to notebook --execute --inplace *.ipynb
 
 clean:  ## remove the environment and the tools' caches; the tracking store and the results stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

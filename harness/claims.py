@@ -26,7 +26,7 @@ def judge(frame: pd.DataFrame, samples: Mapping[int, np.ndarray], family: Family
     places = frame.loc[[*samples], [*KEYS]].itertuples(index=False, name=None)
     named = dict(zip(places, samples, strict=True))
     rows = [named[tuple(member[key] for key in KEYS)] for member in family.members]
-    judged = simultaneous([samples[row] if len(samples[row]) else np.zeros(1) for row in rows], LEVEL)
+    judged = simultaneous([samples[row] for row in rows], LEVEL)
     lost = frame.loc[rows, ["diverged", "with_chance"]].to_numpy(dtype=float)
     claims = []
     for low, high, (diverged, with_chance) in zip(judged.low, judged.high, lost, strict=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import sys
 import traceback
@@ -80,7 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--failed", action="store_true", required=True, help="run the failed replicates again")
     sub.add_argument("--inline", action="store_true", help="train in this process, for debugging")
-    with_spec(command("report", _report, "rebuild every table and plot from the tracking store alone"))
+    sub = with_spec(command("report", _report, "rebuild every table and plot from the tracking store alone"))
+    sub.add_argument(
+        "--time-budget", type=_seconds, metavar="S", help="also say which cell to take if a training may take S seconds"
+    )
     sub = command("ui", _ui, "start the MLflow UI on this workspace's store, with links to the prepared views")
     sub.add_argument("--port", type=_positive, default=5000, help="port on loopback (default: 5000)")
     sub = command(
@@ -103,6 +107,16 @@ def _positive(text: str) -> int:
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
     return value
 
 
@@ -159,6 +173,8 @@ def _report(options: argparse.Namespace) -> int:
 
     result = report(options.spec, options.set)
     print(show.report_text(result))
+    if options.time_budget is not None:
+        print("", *show.budget_lines(result, options.time_budget), sep="\n")
     return DONE
 
 

@@ -7,12 +7,14 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from harness.artifacts import BATCH_NORM, CURVES, METRICS, PLAN, PREDICTIONS, PRIMARY, THROUGHPUT
+from harness.contrasts import KEYS
 from harness.family import Family
 from harness.wording import scenario
 
@@ -60,6 +62,27 @@ class Grid:
     """Whether each test image [N] was classified rightly, by cell and seed."""
     family: Family | None = None
     """The primary contrasts."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a report wrote, for a notebook or another program."""
+
+    runs: pd.DataFrame
+    cells: pd.DataFrame
+    effects: pd.DataFrame
+
+
+def read_tables(folder: Path) -> Tables:
+    """Read the tables of a report from its folder, so that every figure can be drawn again without the store."""
+    runs, cells, effects = (
+        # Only an empty field is nothing: a trick or a policy may well be named `None` or `NA`.
+        pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
+        for name in ("runs", "cells", "effects")
+    )
+    words = [name for name in effects.columns if name in (*KEYS, "claim", "role", "interval")]
+    effects[words] = effects[words].fillna("")  # empty words are no missing numbers
+    return Tables(runs.fillna({"reason": ""}), cells, effects)
 
 
 def read_grid(store: Store, study: str, grid: str) -> Grid | None:

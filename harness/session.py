@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.execute import Executor
     from harness.plan import Plan
     from harness.progress import Update
+    from harness.results import Grid
     from harness.track import GridLog, Store
 
 
@@ -82,18 +83,30 @@ def _plan(spec: Path, overrides: Sequence[str]) -> Plan:
     return make_plan(specfile.read(spec, overrides), find(spec.parent))
 
 
-def _write_report(study: specfile.Study, store: Store, place: Workspace) -> Reported:
-    from harness.report import write_report
-    from harness.results import read_grid
-    from harness.ui import address, grid_links
+def read(spec: Path, overrides: Sequence[str] = ()) -> Grid:
+    """Read what a spec's runs say from the tracking store, for a notebook; raises HarnessError where none was run."""
+    from harness.track import Store
 
-    name = study.spec.name
-    grid = read_grid(store, name, study.grid)
+    return _read(specfile.read(spec, overrides), Store(find(spec.parent)))
+
+
+def _read(study: specfile.Study, store: Store) -> Grid:
+    from harness.results import read_grid
+
+    grid = read_grid(store, study.spec.name, study.grid)
     if grid is None:
         raise HarnessError(
-            f"study {name!r} has no run of this grid in the store, or its learning rates are not chosen yet; "
+            f"study {study.spec.name!r} has no run of this grid in the store, or its rates are not chosen yet; "
             f"`harness run {study.path}` goes on"
         )
+    return grid
+
+
+def _write_report(study: specfile.Study, store: Store, place: Workspace) -> Reported:
+    from harness.report import write_report
+    from harness.ui import address, grid_links
+
+    name, grid = study.spec.name, _read(study, store)
     folder = place.results / name
     experiment = store.client.get_experiment(grid.experiment_id)
     links = grid_links(experiment.tags, grid.experiment_id, grid.run_id, address(store))

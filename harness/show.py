@@ -6,14 +6,14 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.outline import grid_lines, reasons, wrapped
-from harness.wording import NOTHING, duration, mean_sd, named
+from harness.wording import NOTHING, duration, named, top1_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,6 +179,13 @@ def report_text(result: Reported) -> str:
     return "\n".join(lines)
 
 
+def budget_lines(result: Reported, seconds: float) -> list[str]:
+    """Return which cell to take, in each scenario, where a training may take so many seconds."""
+    from harness.budget import within
+
+    return within(result.cells, seconds)
+
+
 def _program() -> str:
     """Return how the user called this program: by its name where that is found, else by its path."""
     called = sys.argv[0]
@@ -199,7 +206,7 @@ def _table(cells: pd.DataFrame) -> str:
     policies = list(dict.fromkeys(row["policy"] for row in rows))
     # A cell's name without its policy.
     names = list(dict.fromkeys(row["cell"].partition(" | ")[2] for row in rows))
-    entries = {(row["policy"], row["cell"].partition(" | ")[2]): _entry(row) for row in rows}
+    entries = {(row["policy"], row["cell"].partition(" | ")[2]): top1_of(row) for row in rows}
     if len(policies) > _COLUMNS:
         return _best_of(cells, policies)
     width = max(16, *(len(policy) + 2 for policy in policies))
@@ -218,12 +225,5 @@ def _best_of(cells: pd.DataFrame, policies: list[str]) -> str:
         rows = cells[cells["policy"] == policy].to_dict("records")
         best = max(rows, key=lambda row: row["test_top1_mean"] if row["n"] else -1.0)
         name = best["cell"].partition(" | ")[2]
-        lines.append(f"{policy.ljust(width)}{_entry(rows[0]):>14}{_entry(best):>14}  {name}")
+        lines.append(f"{policy.ljust(width)}{top1_of(rows[0]):>14}{top1_of(best):>14}  {name}")
     return "\n".join(lines)
-
-
-def _entry(row: dict[Hashable, Any]) -> str:
-    if not row["n"]:
-        return "diverged" if row["diverged"] else "failed" if row["failed"] else "missing"
-    lost = row["failed"] + row["diverged"] + row["missing"]
-    return mean_sd(row["test_top1_mean"], row["test_top1_sd"]) + (f" (−{lost})" if lost else "")

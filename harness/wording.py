@@ -61,6 +61,14 @@ def mean_sd(mean: float, sd: float) -> str:
     return f"{100 * mean:.1f}" if math.isnan(sd) else f"{100 * mean:.1f} ± {100 * sd:.1f}"
 
 
+def top1_of(cell: Mapping[Any, Any]) -> str:
+    """Return the mean ± sd of a cell's test top-1 with how many replicates it lost, or why there is none."""
+    if not cell["n"]:
+        return "diverged" if cell["diverged"] else "failed" if cell["failed"] else "missing"
+    lost = cell["failed"] + cell["diverged"] + cell["missing"]
+    return mean_sd(cell["test_top1_mean"], cell["test_top1_sd"]) + (f" (−{lost})" if lost else "")
+
+
 def number(value: float, form: str) -> str:
     """Return a number in a format of Python's mini-language."""
     return NOTHING if math.isnan(value) else format(value, form)

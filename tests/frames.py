@@ -77,6 +77,7 @@ def _cell(
         "diverged": len(tops) - len(kept),
         "missing": 0,
         "test_top1_mean": kept.mean() if len(kept) else np.nan,
+        "val_top1_mean": kept.mean() if len(kept) else np.nan,
         "test_top1_sd": kept.std(ddof=1) if len(kept) > 1 else np.nan,
         "images_per_s": 700.0 * (number + 1) ** 1.3 / (1 + 0.1 * len(active)) if len(kept) else np.nan,
         "train_s": 9.0 / (number + 1) ** 1.3 * (1 + 0.1 * len(active)) if len(kept) else np.nan,

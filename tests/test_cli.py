@@ -49,6 +49,11 @@ def table(workspace: Workspace, name: str, study: str = "tiny") -> pd.DataFrame:
     return pd.read_csv(workspace.results / study / f"{name}.csv")
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_run_rerun_report_cycle(workspace: Workspace, write_spec: WriteSpec) -> None:
     spec = write_spec()
     first = harness("run", spec, "--jobs", 2, cwd=workspace.root)
@@ -56,15 +61,15 @@ def test_run_rerun_report_cycle(workspace: Workspace, write_spec: WriteSpec) -> 
     assert "12 trained." in first.stdout
     assert "report.html" in first.stdout
     assert "training 12/12" in first.stderr, "plain progress lines where output is no terminal"
-    files = {path.name: path.read_bytes() for path in (workspace.results / "tiny").iterdir()}
+    files = contents(workspace.results / "tiny")
     assert set(files) >= {
         "runs.csv",
         "cells.csv",
         "effects.csv",
         "report.md",
         "report.html",
-        "heatmap.png",
-        "heatmap.svg",
+        "figures/heatmap.png",
+        "figures/heatmap.svg",
     }
 
     # From another folder, so that nothing may depend on the working directory.
@@ -75,8 +80,7 @@ def test_run_rerun_report_cycle(workspace: Workspace, write_spec: WriteSpec) -> 
     shutil.rmtree(workspace.results)
     report = harness("report", spec, cwd=Path("/"))
     assert report.returncode == 0, report.stderr
-    rebuilt = {path.name: path.read_bytes() for path in (workspace.results / "tiny").iterdir()}
-    assert rebuilt == files
+    assert contents(workspace.results / "tiny") == files
 
     runs = runs_of(workspace)
     assert {run.info.status for run in runs} == {"FINISHED"}

@@ -325,9 +325,16 @@ def test_fraction_is_recognised_with_its_resolution_and_aliases(given):
     assert (found.sets, found.resolution, found.aliases) == (built.sets, built.resolution, built.aliases)
 
 
-def test_fraction_short_of_a_run_is_none():
+def test_fraction_short_of_a_run_is_a_list():
     (built,) = build([fraction(resolution=4)], LETTERS[:8])
-    assert recognise(built.sets[1:], LETTERS) == ()
+    assert [found.kind for found in recognise(built.sets[1:], LETTERS)] == ["list"]
+
+
+def test_what_no_other_design_explains_is_a_list_or_all():
+    one, rest = recognise([(), ("a",), ("b",), ("a", "b", "c"), ("b", "d")], LETTERS)
+    assert (one.kind, rest.kind, rest.sets) == ("one_in", "list", (("b", "d"), ("a", "b", "c")))
+    one, rest = recognise([(), ("a",), ("b",), ("c",), ("a", "b", "c")], LETTERS)
+    assert (one.kind, rest.kind, rest.sets, rest.factors) == ("one_in", "all", (("a", "b", "c"),), ("a", "b", "c"))
 
 
 def test_one_stack_is_recognised_in_its_order():
@@ -341,8 +348,8 @@ def test_several_stacks_are_recognised_with_every_order_that_they_hold():
     assert set(kinds(built.sets)["cumulative"].orders) == set(built.orders)
 
 
-def test_stack_with_a_gap_is_none():
-    assert recognise([(), ("a", "b"), ("a", "b", "c", "d")], LETTERS) == ()
+def test_stack_with_a_gap_is_a_list():
+    assert [found.kind for found in recognise([(), ("a", "b"), ("a", "b", "c", "d")], LETTERS)] == ["list"]
 
 
 def test_leave_one_out_and_one_in_need_no_complete_design():

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from harness.artifacts import METRICS
+from harness.effects import COLUMNS
 from harness.errors import HarnessError
 from harness.report import check_writable, write_report
 from harness.results import Grid
@@ -17,7 +18,11 @@ PLAN = {
     "policies": {"full": "Everything learns.", "head": "Only the classifier learns."},
     "tricks": {"warmup": {"trick": "warmup", "epochs": 1.0}},
     "seeds": [0, 1],
-    "cells": [],
+    "cells": [
+        {"cell": f"{policy} | {name}", "policy": policy, "tricks": tricks, "levels": {}, "classes": 2}
+        for policy in ("full", "head")
+        for name, tricks in (("baseline", []), ("warmup", ["warmup"]))
+    ],
     "judgements": [
         {
             "cell": "full | mixup",
@@ -78,10 +83,35 @@ def grid(**changes: object) -> Grid:
 def test_every_file_is_there_and_the_same_twice(tmp_path: Path) -> None:
     write_report(grid(), tmp_path / "a", {}, "harness run x.yaml")
     write_report(grid(), tmp_path / "b", {}, "harness run x.yaml")
-    first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in "ab")
+    first, second = (
+        {p.relative_to(tmp_path / name).as_posix(): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        for name in "ab"
+    )
     assert first == second
-    figures = {f"{name}.{form}" for name in ("heatmap", "pareto", "curves") for form in ("png", "svg")}
-    assert set(first) == {"runs.csv", "cells.csv", "effects.csv", "report.md", "report.html", *figures}
+    drawn = ("heatmap", "forest", "policy_interactions", "pareto", "memory", "budget", "curves")
+    figures = {f"figures/{name}.{form}" for name in drawn for form in ("png", "svg", "pdf")}
+    for_latex = {f"tables/{name}.tex" for name in ("effects", "interactions", "cells")}
+    assert set(first) == {"runs.csv", "cells.csv", "effects.csv", "report.md", "report.html", *figures, *for_latex}
+
+
+def test_files_of_an_earlier_report_that_this_one_lacks_are_removed_and_others_stay(tmp_path: Path) -> None:
+    write_report(grid(batch_norm=diagnosed("bn1", "bn2")), tmp_path, {}, "")
+    (tmp_path / "figures" / "mine.png").write_bytes(b"")
+    assert (tmp_path / "figures" / "batch_norm.png").exists()
+    write_report(grid(), tmp_path, {}, "")
+    assert not (tmp_path / "figures" / "batch_norm.png").exists()
+    assert not (tmp_path / "batch_norm.csv").exists()
+    assert (tmp_path / "figures" / "mine.png").exists()
+
+
+def test_tables_for_latex_are_booktabs_without_signs_it_lacks(tmp_path: Path) -> None:
+    write_report(grid(), tmp_path, {}, "")
+    text = (tmp_path / "tables" / "cells.tex").read_text()
+    assert text.index("\\toprule") < text.index("\\midrule") < text.index("\\bottomrule")
+    assert "90.5 $\\pm$ 0.7" in text
+    assert "test top-1, \\%" in text
+    for name in (tmp_path / "tables").iterdir():
+        assert not set(name.read_text()) & set("−±×≥–γ")
 
 
 def test_tables_are_what_a_reader_can_count_on(tmp_path: Path) -> None:
@@ -90,8 +120,7 @@ def test_tables_are_what_a_reader_can_count_on(tmp_path: Path) -> None:
     assert list(runs.columns) == ["policy", "warmup", "seed", "cell", "status", "reason", *METRICS]
     assert runs["warmup"].dtype == bool
     assert {"cell", "n", "failed", "diverged", "missing", "test_top1_mean", "test_top1_sd"} <= set(cells.columns)
-    expected = ["kind", "policy", "trick", "metric", "n", "estimate", "low", "high", "interval"]
-    assert list(effects.columns) == expected
+    assert tuple(effects.columns) == COLUMNS
     full = effects.query("policy == 'full' and metric == 'test_top1'").iloc[0]
     assert full["estimate"] == pytest.approx(0.025)
     assert full["n"] == 2
@@ -111,8 +140,8 @@ def test_failed_and_skipped_are_shown_with_their_reasons(tmp_path: Path) -> None
 def test_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
     write_report(grid(), tmp_path, {"Leaderboard": "http://127.0.0.1:5000/#/x?a=1&b=2"}, "harness run 'a b.yaml'")
     page = (tmp_path / "report.html").read_text()
-    assert len(re.findall(r'<img src="data:image/svg\+xml;base64,', page)) == 3
-    assert not re.findall(r'(?:src|href)="(?!data:|http://127\.0\.0\.1:5000/)', page)
+    assert len(re.findall(r'<img src="data:image/svg\+xml;base64,', page)) == 7
+    assert not re.findall(r'(?:src|href)="(?!data:|#|http://127\.0\.0\.1:5000/)', page)
     assert "<b>this</b>" not in page
     assert "a <CPU>" not in page
     assert "<script" not in page
@@ -123,7 +152,7 @@ def test_a_grid_of_which_nothing_finished_still_reports(tmp_path: Path) -> None:
     empty = {"curves": grid().curves.iloc[:0], "throughput": grid().throughput.iloc[:0], "runs": runs}
     write_report(grid(**empty), tmp_path, {}, "")
     assert "8 missing" in (tmp_path / "report.md").read_text()
-    assert (tmp_path / "heatmap.png").stat().st_size > 0
+    assert not (tmp_path / "figures" / "pareto.png").exists()
 
 
 FIGURES = ["test_top1_batch_1", "test_top1_batch_8", "test_top1_batch_64", "test_top1_source_backbone"]
@@ -147,10 +176,10 @@ def test_what_was_found_of_batch_norm_has_a_section(tmp_path: Path) -> None:
     assert "bn1 sees one <value>." in text
     assert "bn1 sees one &lt;value&gt;." in page
     assert "| full | baseline | 90.5 ± 0.7 | – | 50.0 | 50.0 | 40.0 |" in text
-    assert "](batch_norm.png)" in text
-    assert len(re.findall(r'<img src="data:image/svg\+xml;base64,', page)) == 4
+    assert "](figures/batch_norm.png)" in text
+    assert len(re.findall(r'<img src="data:image/svg\+xml;base64,', page)) == 8
     assert len(pd.read_csv(tmp_path / "batch_norm.csv")) == 16
-    assert {"batch_norm.png", "batch_norm.svg"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"batch_norm.png", "batch_norm.svg"} <= {path.name for path in (tmp_path / "figures").iterdir()}
 
 
 def test_a_network_without_batch_norm_has_a_table_and_no_figure(tmp_path: Path) -> None:
@@ -159,7 +188,7 @@ def test_a_network_without_batch_norm_has_a_table_and_no_figure(tmp_path: Path) 
         text = (tmp_path / name).read_text()
         assert "No figure by a batch of 8: the network has no batch norm." in text
         assert "batch_norm.png" not in text
-    assert not (tmp_path / "batch_norm.png").exists()
+    assert not (tmp_path / "figures" / "batch_norm.png").exists()
 
 
 def test_without_a_diagnosis_there_is_no_section(tmp_path: Path) -> None:

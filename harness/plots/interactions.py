@@ -74,7 +74,7 @@ def scenario_interactions(effects: pd.DataFrame) -> Figure | None:
 
 
 def _differences(found: pd.DataFrame, by: str) -> Figure:
-    if found["design"].nunique() > 1:
+    if found.duplicated(["row", "trick"]).any():
         found = found.assign(row=found["row"] + "\n(" + found["design"] + ")")
     rows, columns = unique(found["row"]), unique(found["trick"])
     roomy = len(rows) * len(columns) <= ROOMY

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ from matplotlib.patches import Rectangle
 from harness.plots.matrix import coloured, number
 from harness.plots.style import GREY, STYLE
 from harness.results import axes_of, scenario_of
-from harness.wording import mean_sd, trick_set
+from harness.wording import top1_of, trick_set
 
 
 def scenarios(cells: pd.DataFrame) -> Figure | None:
@@ -35,17 +37,22 @@ def scenarios(cells: pd.DataFrame) -> Figure | None:
         panel = figure.add_subplot()
         cmap = mpl.colormaps["YlGnBu"].with_extremes(bad="#eeeeee")
         image = coloured(panel, shown, cmap, None, None)
-        panel.set_xticks(range(len(columns)), [name.replace(", ", ",\n") for name in columns])
+        panel.set_xticks(
+            range(len(columns)), [fill(name.replace(", ", ",\n"), 15, replace_whitespace=False) for name in columns]
+        )
         panel.set_yticks(range(len(policies)), policies)
         for j, scenario in enumerate(columns):
             best = np.nanmax(shown[:, j], initial=-np.inf)
             for i, policy in enumerate(policies):
                 row = by_place.get((policy, scenario), {})
-                text = mean_sd(row["test_top1_mean"], row["test_top1_sd"]) if row else "not run"
+                text = top1_of(row) if row else "not run"
                 number(panel, image, i, j, text)
                 if shown[i, j] == best:
                     panel.add_patch(Rectangle((j - 0.48, i - 0.46), 0.96, 0.92, fill=False, ec="#D55E00", lw=2))
         figure.colorbar(image, ax=panel, shrink=0.9, pad=0.02, label="test top-1, %")
         panel.set_title("Test top-1 without tricks, by policy and scenario")
-        panel.set_xlabel("mean ± sd over seeds, %; the highest mean of each scenario is framed", color=GREY)
+        panel.set_xlabel(
+            "mean ± sd over seeds, %, and how many replicates were lost; the highest mean of each scenario is framed",
+            color=GREY,
+        )
     return figure

@@ -60,7 +60,7 @@ def rows_of(frame: pd.DataFrame) -> list[str]:
 def top1(effects: pd.DataFrame, *kinds: str) -> pd.DataFrame:
     """Return the effects of some kinds on test top-1, with the `row` of a figure that each belongs to."""
     found = effects[(effects["metric"] == "test_top1") & effects["kind"].isin(kinds)]
-    return found.assign(row=rows_of(found))
+    return found.assign(row=rows_of(found)).reset_index(drop=True)
 
 
 def unique(values: pd.Series) -> list[str]:

@@ -35,11 +35,11 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
 def simultaneous(samples: Iterable[ArrayLike], level: float = LEVEL) -> Family:
     """Return the family of the means of m samples of paired differences, each [n] with an n of its own.
 
-    One without spread (n = 1, or all alike) is never rejected and counts in m. Raises ValueError as `paired_t`.
+    One without spread (no pair or one, or all alike) is never rejected and counts in m. Raises ValueError for NaN.
     """
     means, errors, freedom = [], [], []
     for sample in samples:
-        d = checked(sample)
+        d = checked(sample) if np.size(sample) else np.array([np.nan])
         means.append(d.mean())
         errors.append(np.nan if alike(d) else d.std(ddof=1) / len(d) ** 0.5)
         freedom.append(max(len(d) - 1, 1))
@@ -51,10 +51,9 @@ def family(mean: NDArray[np.float64], error: NDArray[np.float64], df: NDArray[np
 
     `mean`, its standard `error` (NaN: not known) and degrees of freedom `df` are those of one-sample t; no independence
     of the effects is asked for. Two one-sided families, "effect <= 0" and "effect >= 0", each by Holm at half of
-    1 - level; the bounds are those compatible with Holm (Strassburger and Bretz 2008, doi 10.1002/sim.3338; Guilbaud
-    2008, doi 10.1002/bimj.200710449). With r of m rejected, an effect not rejected has its own bound at a share
-    1 / (m - r) of the error; one rejected has 0 or, where all are, its own bound at 1 / m if that is beyond 0. So a
-    bound reaches 0 exactly where Holm rejects.
+    1 - level; the bounds are those compatible with Holm (Strassburger and Bretz 2008, doi 10.1002/sim.3338). With r of
+    m rejected, an effect not rejected has its own bound at a share 1 / (m - r) of the error; one rejected has 0 or,
+    where all are, its own bound at 1 / m if that is beyond 0. So a bound reaches 0 exactly where Holm rejects.
     """
     up, low = _one_sided(mean, error, df, (1 - level) / 2)
     down, turned = _one_sided(-mean, error, df, (1 - level) / 2)

@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.effects import cells, effects
+from harness.foreign import grid_of
 from harness.plots import STYLE
-from tests.samples import runs_table, throughput_table
+from tests.samples import runs_table
 
 METADATA = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 """What a report writes, so that the same figure gives the same bytes."""
@@ -17,7 +18,7 @@ METADATA = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 def frames(outcomes, metrics=None):
     runs = runs_table(outcomes, metrics)
-    return cells(runs), effects(runs, throughput_table({}))
+    return cells(runs), effects(grid_of(runs))
 
 
 def curves_table(outcomes, epochs=3):
@@ -67,8 +68,8 @@ def overhang(figure: Figure | None) -> float:
 
 
 def of_tricks(found):
-    """The effects of tricks on test top-1."""
-    return found[(found["metric"] == "test_top1") & (found["kind"] != "policy")]
+    """The effects that a heatmap shows."""
+    return found[(found["metric"] == "test_top1") & found["kind"].isin(["one_in", "combined"])]
 
 
 def bars(axes) -> Any:

@@ -172,8 +172,3 @@ def test_text_can_be_read_on_its_colour():
         light = linear @ [0.2126, 0.7152, 0.0722]
         contrast = (light + 0.05) / 0.05 if text.get_color() == "black" else 1.05 / (light + 0.05)
         assert contrast > 4.4  # WCAG asks for 4.5
-
-
-@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
-def test_same_frames_same_bytes(form):
-    assert drawn(heatmap(*study()), form) == drawn(heatmap(*study()), form)

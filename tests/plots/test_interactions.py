@@ -6,7 +6,7 @@ import pytest
 
 from harness.plots import interactions, policy_interactions, scenario_interactions
 from tests.frames import TRICKS, in_scenarios, large, study, with_losses
-from tests.plots.seen import drawn, footers, overhang, shown, texts
+from tests.plots.seen import footers, overhang, shown, texts
 
 
 @pytest.mark.parametrize("draw", [interactions, policy_interactions])
@@ -45,8 +45,8 @@ def test_a_known_interaction_is_bold_and_negative():
     _, found = study()
     axes = shown(interactions(found)).axes[0]
     (text,) = [text for text in axes.texts if text.get_position() == (0, 0)]
-    assert text.get_text().startswith("−1.")  # by the response that the study is made of
-    assert "[" in text.get_text()
+    low, high = text.get_text().replace("−", "-").split("\n")[1].strip("[]").split(", ")
+    assert float(low) < -1 < float(high) < 0  # −1 by the response that the study is made of
     assert text.get_fontweight() == "bold"
     assert "95 % paired t over seeds" in footers(shown(interactions(found)))
 
@@ -95,9 +95,3 @@ def test_nothing_crossed_has_no_figure():
     assert scenario_interactions(found) is None
     assert interactions(found[found["kind"] != "interaction"]) is None
     assert interactions(with_losses()[1]) is None
-
-
-@pytest.mark.parametrize("draw", [interactions, policy_interactions])
-@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
-def test_same_frame_same_bytes(form, draw):
-    assert drawn(draw(study()[1]), form) == drawn(draw(study()[1]), form)

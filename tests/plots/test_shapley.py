@@ -4,11 +4,11 @@ import pandas as pd
 import pytest
 
 from harness.plots import shapley
-from tests.frames import in_scenarios, large, study, with_losses
-from tests.plots.seen import drawn, overhang, shown, texts
+from tests.frames import in_scenarios, study, with_losses
+from tests.plots.seen import overhang, shown, texts
 
 
-@pytest.mark.parametrize("make", [study, in_scenarios, large])
+@pytest.mark.parametrize("make", [study, in_scenarios])
 def test_every_study_draws_within_its_edges(make):
     assert overhang(shapley(make()[1])) < 0.05
 
@@ -64,8 +64,3 @@ def test_nothing_known_has_no_figure():
     _, found = with_losses()
     assert shapley(found) is None
     assert shapley(found.iloc[:0]) is None
-
-
-@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
-def test_same_frame_same_bytes(form):
-    assert drawn(shapley(study()[1]), form) == drawn(shapley(study()[1]), form)

@@ -33,7 +33,7 @@ def test_holm_is_the_closed_test_of_bonferroni(m):
 
 
 def lower_bounds(samples, alpha):
-    """Lower bounds by brute force over the 2**m orthants of the parameters (Stefansson, Kim and Hsu 1988).
+    """Lower bounds by brute force over the 2**m orthants that partition the parameters.
 
     Where the effects of set I are <= 0, parameters are kept that none of the t bounds at alpha / |I| of I excludes;
     where all effects are above 0, those that none at alpha / m does. A bound is the least value kept of its effect.
@@ -97,11 +97,11 @@ def test_signs_turn_the_family_round():
 
 def test_a_contrast_without_spread_claims_nothing_and_counts():
     real, weak = [0.9, 1.0, 1.1, 1.2], [0.9, 0.2, 1.1, 0.3]
-    found = simultaneous([real, [0.5], [0.3, 0.3, 0.3], weak])
-    assert np.isnan([found.low[1:3], found.high[1:3], found.p_holm[1:3]]).all()
+    found = simultaneous([real, [0.5], [0.3, 0.3, 0.3], [], weak])
+    assert np.isnan([found.low[1:4], found.high[1:4], found.p_holm[1:4]]).all()
     assert found.low[0] == 0
-    assert found.p_holm[0] == pytest.approx(4 * paired_t(real).p)
-    assert found.low[3] == pytest.approx(paired_t(weak, 1 - 0.05 / 3).low)  # 3 of 4 are left
+    assert found.p_holm[0] == pytest.approx(5 * paired_t(real).p)
+    assert found.low[4] == pytest.approx(paired_t(weak, 1 - 0.05 / 4).low)  # 4 of 5 are left
 
 
 def test_an_empty_family_is_empty():
