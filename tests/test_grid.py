@@ -46,7 +46,7 @@ def test_primary_contrasts_are_kept_with_the_plan(run):
 
 
 def test_primary_contrasts_are_kept_at_the_first_run_alone(run):
-    kept = {}
+    kept: dict[str, bytes] = {}
     first = run(kept, MIXUP)["primary.json"]
     then = run(kept, WARMUP)
     assert then["primary.json"] == first
@@ -54,7 +54,7 @@ def test_primary_contrasts_are_kept_at_the_first_run_alone(run):
 
 
 def test_naming_none_at_first_is_kept_too(run):
-    kept = {}
+    kept: dict[str, bytes] = {}
     assert run(kept)["primary.json"] is None
     assert run(kept, MIXUP)["primary.json"] is None
 

@@ -256,7 +256,7 @@ def test_software_is_every_value_that_a_tag_took_in_the_runs_that_count():
 
 # The primary contrasts, as they were named before the data.
 
-NAMED = {
+NAMED: dict[str, Any] = {
     "members": [{"kind": "one_in", "policy": "full", "trick": "mixup"}],
     "bound": 0.01,
     "sd": 0.02,
