@@ -221,7 +221,7 @@ def _costs(effects: pd.DataFrame) -> list[str]:
     if rows.empty:
         return []
     if not (rows["low"] > 0).any():
-        return ["No trick's training time can be told from that without it."]
+        return ["No trick measurably adds to the training time."]
     dear = rows[rows["low"] > 0].sort_values("estimate", ascending=False).iloc[0].to_dict()
     between = f" (95 % interval {ratio_between(dear['low'], dear['high'])})"
     what = f"{dear['trick']} under {_under(dear)}"

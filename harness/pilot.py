@@ -20,7 +20,7 @@ def sd_of_differences(path: Path) -> float:
     read or holds no effect with a spread.
     """
     try:
-        found = effects(grid_of(pd.read_csv(path)))
+        found = effects(grid_of(pd.read_csv(path, keep_default_na=False, na_values=[""])))
     except OSError as error:
         raise HarnessError(f"cannot read the pilot {path}: {error.strerror}") from None
     except (ValueError, TypeError, LookupError) as error:

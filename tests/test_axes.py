@@ -1,17 +1,21 @@
 """Axes: names of scenarios and cells, the settings they make, what is refused, and effects within each scenario."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from harness import results, specfile
+from harness.budget import frontier
 from harness.effects import COLUMNS, cells, effects
 from harness.errors import HarnessError
 from harness.foreign import grid_of
 from harness.plan import make_plan
+from harness.pooling import over_data
 from harness.results import axes_of, runs_frame
 from harness.spec.axes import Axes, check, name_of, scenarios
 from harness.spec.study import RESERVED_OF_AXES
 from harness.summary import summarise
+from tests.grids import grid_from, plan_of
 from tests.samples import VERSIONS, fake_run
 
 
@@ -237,7 +241,9 @@ def test_what_cannot_be_an_axis_is_refused_with_its_line(refused, axes, words):
         assert word in message
 
 
-@pytest.mark.parametrize("name", ["policy", "status", "test_top1", "train_s", "kind", "metric", "step", "layer", "low"])
+@pytest.mark.parametrize(
+    "name", ["policy", "status", "test_top1", "train_s", "kind", "metric", "step", "layer", "low", "scenario", "gain"]
+)
 def test_an_axis_cannot_take_the_name_of_a_column(refused, name):
     assert f"{name!r} names a column already" in refused(f"{{{name}: {{a: {{train.lr: 0.1}}, b: {{train.lr: 1}}}}}}")
 
@@ -247,9 +253,17 @@ def test_an_axis_cannot_take_the_name_of_a_trick(refused):
     assert "'mixup' names a column already" in refused("{mixup: {a: {train.lr: 0.1}}}", tricks)
 
 
-def test_every_column_of_the_long_tables_is_reserved():
+def test_every_column_of_a_table_with_axes_is_reserved():
+    """The table of effects has its scenario in words, not an axis a column."""
     others = {"cell", "policy", "seed"}
-    assert {*COLUMNS, *results._CURVE_TYPES, *results._FIGURE_COLUMNS, *others} <= RESERVED_OF_AXES
+    grid = grid_from(
+        plan_of(["one_in"], "a", levels=[{"data": "x"}, {"data": "y"}]),
+        lambda _, levels, tricks, seed: 0.1 * (seed + 2 * len(tricks)) + 0.01 * (levels["data"] == "x"),
+    )
+    pooled = over_data(grid.runs, np.random.default_rng(0))
+    best = frontier(cells(grid.runs).assign(train_s=1.0))
+    made = {*pooled.columns, *best.columns} - {"data", "a"}
+    assert {*made, *results._CURVE_TYPES, *results._FIGURE_COLUMNS, *others} <= RESERVED_OF_AXES
 
 
 def test_params_may_vary(planned):
@@ -298,17 +312,25 @@ def test_effects_are_paired_within_their_scenario(planned):
         return own + (gain[lr, policy] * (1 + replicate.seed) if replicate.cell.tricks else 0)
 
     runs, table, found = frames(plan, top1)
-    assert axes_of(runs) == axes_of(table) == axes_of(found) == ["lr"]
+    assert axes_of(runs) == axes_of(table) == ["lr"]
+    assert axes_of(found) == []
     assert list(runs.columns[:3]) == ["lr", "policy", "cosine"]
     assert list(table.columns[:3]) == ["cell", "lr", "policy"]
-    assert list(found.columns) == ["lr", *COLUMNS]
+    assert list(found.columns) == [*COLUMNS]
     top = found[found["metric"] == "test_top1"]
-    tricks = {(r["lr"], r["policy"]): r["estimate"] for r in top[top["kind"] == "one_in"].to_dict("records")}
-    assert tricks == {key: pytest.approx(1.5 * value) for key, value in gain.items()}
+    tricks = {(r["scenario"], r["policy"]): r["estimate"] for r in top[top["kind"] == "one_in"].to_dict("records")}
+    assert tricks == {(f"lr {lr}", policy): pytest.approx(1.5 * value) for (lr, policy), value in gain.items()}
     policies = top[top["kind"] == "policy"].to_dict("records")
-    assert [(r["lr"], r["policy"], round(r["estimate"], 9)) for r in policies] == [
-        ("0.1", "head", -0.1),
-        ("0.2", "head", -0.1),
+    assert [(r["scenario"], r["policy"], round(r["estimate"], 9)) for r in policies] == [
+        ("lr 0.1", "head", -0.1),
+        ("lr 0.2", "head", -0.1),
+    ]
+    crossed = top[top["kind"] == "interaction"].to_dict("records")
+    assert [(r["scenario"], r["policy"], r["against"], round(r["estimate"] / 1.5, 9)) for r in crossed] == [
+        ("lr 0.1", "head", "full", 0.02),
+        ("lr 0.2", "full", "lr 0.1", 0.01),
+        ("lr 0.2", "head", "full", 0.02),
+        ("lr 0.2", "head", "lr 0.1", 0.01),
     ]
     assert (top["n"] == 2).all()
 

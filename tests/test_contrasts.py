@@ -11,7 +11,7 @@ from harness.designs import Built, build, random_orders, run_of
 from harness.spec import DesignOf, Fraction, RandomOrders
 from tests.grids import plan_of
 
-NONE = frozenset()
+NONE: frozenset[str] = frozenset()
 
 
 def subsets(labels):
@@ -43,7 +43,7 @@ def values(designs, labels="abcd", v=None, kinds=(), **plan):
 
 def brute_force(v, labels):
     """Shapley values: what a trick adds to those before it, the mean over all orders."""
-    added = {trick: [] for trick in labels}
+    added: dict[str, list[float]] = {trick: [] for trick in labels}
     for order in permutations(labels):
         for before, trick in enumerate(order):
             added[trick].append(v[frozenset(order[: before + 1])] - v[frozenset(order[:before])])
@@ -303,7 +303,7 @@ def test_shapley_values_of_a_fraction_are_those_of_the_fitted_game():
 def test_shapley_values_sum_to_the_combined_effect(labels, design):
     """As weights, so for every metric and every seed."""
     found, _ = found_in([design], labels)
-    total = {}
+    total: dict[str, float] = {}
     for contrast in found:
         if contrast.kind == "shapley":
             for cell, weight in contrast.weights.items():

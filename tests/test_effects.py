@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -547,7 +548,7 @@ def test_interval_over_examples_of_an_interaction():
     grid = grid_table({name: [float(correct[name, s].mean()) for s in range(3)] for name in names}, correct=correct)
     found = row(effects_of(grid), "head", "a", kind="interaction")
     d = [sum(w * correct[name, s] for name, w in zip(names, (1.0, -1.0, -1.0, 1.0), strict=True)) for s in range(3)]
-    expected = two_way_t(d)
+    expected = two_way_t(np.array(d))
     assert found["estimate"] == pytest.approx(expected.estimate)
     assert (found["examples_low"], found["examples_high"]) == pytest.approx((expected.low, expected.high))
 
@@ -613,7 +614,7 @@ def test_diverged_replicates_are_counted_over_all_sides():
 
 
 def test_failed_replicates_are_not_taken_for_guesses():
-    outcomes = {"full | baseline": [0.9, 0.8, 0.7], "full | mixup": [0.8, "failed", "diverged"]}
+    outcomes: dict[str, list[Any]] = {"full | baseline": [0.9, 0.8, 0.7], "full | mixup": [0.8, "failed", "diverged"]}
     plan = plan_json(list(outcomes), 3)
     for cell in plan["cells"]:
         cell["classes"] = 2

@@ -4,10 +4,12 @@ import re
 
 import pytest
 
+from harness.contrasts import KEYS, of_plan
 from harness.effects import cells, effects
+from harness.family import Family
 from harness.findings import coverage, findings
 from harness.foreign import grid_of
-from tests.samples import runs_table
+from tests.samples import grid_table, runs_table
 
 NOISE = [0.01, -0.01, 0.0, 0.02, -0.02, 0.005]
 
@@ -61,21 +63,90 @@ def test_no_sentence_claims_significance(outcomes):
         assert sentence.endswith(".")
 
 
+# What is claimed.
+
+
+def claimed(outcomes, bound=None, late=False, sd=None):
+    """The sentences of a grid whose one-in effects are all primary."""
+    grid = grid_table(outcomes)
+    named = [c for c in of_plan(grid.plan) if c.kind == "one_in"]
+    members = tuple({key: getattr(c, key) for key in KEYS} for c in named)
+    family = Family(members, bound, sd, (1.0,) * len(members), late=late)
+    grid = grid_table(outcomes, family=family)
+    return findings(cells(grid.runs), effects(grid), len(grid.plan["seeds"]), family)
+
+
+def test_nothing_is_claimed_where_nothing_was_named():
+    assert not [s for s in sentences(TABLES["gain"]) if "Primary" in s or "helps" in s]
+
+
+def test_primary_contrasts_go_first_with_what_they_are_read_off():
+    first, second, *rest = claimed(TABLES["gain"])
+    assert first.startswith("Primary: a under full helps: +10.1 points (simultaneous 95 % interval ")
+    assert "over 2 contrasts, n = 6" in first
+    assert second.startswith("Primary, no evidence either way: b under full (+0.1 points, simultaneous 95 % interval ")
+    assert "With 6 seeds" in second
+    assert not [s for s in rest if "Primary" in s]
+
+
+def test_a_loss_and_no_difference_are_claimed_in_their_words():
+    (hurts, *_) = claimed(TABLES["loss"])
+    assert hurts.startswith("Primary: a under full hurts: −19.9 points")
+    (alike, *_) = claimed(TABLES["null"], bound=0.05)
+    assert alike.startswith("Primary: a under full makes no difference: +0.1 points")
+    assert "bound 5 points" in alike
+
+
+def test_a_null_table_states_no_effect():
+    found = claimed(TABLES["null"])
+    assert not [s for s in found if re.search(r"\b(helps|hurts|makes no difference)\b", s)]
+    assert "no evidence either way" in found[0]
+
+
+def test_what_was_named_late_is_not_claimed():
+    found = claimed(TABLES["gain"], late=True)
+    assert "after this grid had begun" in found[0]
+    assert not [s for s in found if "helps" in s]
+
+
+# The whole and the sum of its parts.
+
+
+def test_the_whole_is_held_against_the_sum():
+    """a +12, b −1, both +16 points: 5 more than the sum."""
+    outcomes = {
+        "full | baseline": [0.3, 0.31, 0.29],
+        "full | a": [0.4, 0.42, 0.44],
+        "full | b": [0.29, 0.31, 0.27],
+        "full | a + b": [0.44, 0.48, 0.46],
+    }
+    sentence = said(outcomes, "give")
+    assert sentence.startswith("Under full, a + b give +16.0 points")
+    assert "each alone sums to +11.0 points" in sentence
+    assert "differs from the sum by +5.0 points" in sentence
+
+
+def test_diverged_replicates_are_told_with_their_cells():
+    sentence = said(TABLES["lost replicates"], "diverged")
+    assert sentence.startswith("1 replicates diverged: full | a (1).")
+    assert "no trick is said to help" in sentence
+
+
 # How many intervals leave out 0.
 
 
 def test_null_table_states_that_none_leaves_out_0():
     sentence = said(TABLES["null"], "leaves out 0")
-    assert "Of 1 effects" in sentence
+    assert "Of 1 exploratory effects" in sentence
     assert ", 0 have" in sentence
     assert "exploratory" in sentence
 
 
 def test_effects_that_leave_out_0_are_counted_in_both_directions():
     gain, loss = said(TABLES["gain"], "leaves out 0"), said(TABLES["loss"], "leaves out 0")
-    assert "Of 2 effects" in gain
+    assert "Of 2 exploratory effects" in gain
     assert ", 1 has" in gain
-    assert "Of 1 effects" in loss
+    assert "Of 1 exploratory effects" in loss
     assert ", 1 has" in loss
 
 
@@ -84,14 +155,14 @@ def test_effects_expected_by_chance_are_one_in_twenty():
         f"full | t{number}": [b + e * (1 + number) for b, e in zip(BASE, NOISE, strict=True)] for number in range(30)
     }
     sentence = said(outcomes, "leaves out 0")
-    assert "Of 30 effects" in sentence
+    assert "Of 30 exploratory effects" in sentence
     assert "about 1.5 " in sentence
 
 
 def test_effects_without_an_interval_are_not_counted():
     assert not [s for s in sentences(TABLES["one seed"]) if "leaves out 0" in s]
     outcomes = {"full | baseline": [0.5, 0.6, "failed"], "full | a": [0.6, 0.8, 0.9], "full | b": [0.6, "failed", 0.9]}
-    assert "Of 1 effects" in said(outcomes, "leaves out 0")
+    assert "Of 1 exploratory effects" in said(outcomes, "leaves out 0")
 
 
 # The strongest.
@@ -102,8 +173,8 @@ def test_largest_difference_of_each_policy_is_named_with_its_interval():
     head, full = said(outcomes, "Under head"), said(outcomes, "Under full")
     assert " a: +12.0 points" in head
     assert "n = 3" in head
-    # −20, although b is not alone: the largest in size, whatever its sign.
-    assert " a + b: −20.0 points" in full
+    # −9, not the −20 of both tricks together: of tricks alone the largest in size, whatever its sign.
+    assert " a: −9.0 points" in full
     ((low, high),) = re.findall(r"interval (.\d+\.\d) to (.\d+\.\d)", head)
     assert float(low.replace("−", "-")) < 12 < float(high)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.artifacts import METRICS
+from harness.family import Family
 from harness.results import read_grid, runs_frame
 from tests.samples import VERSIONS, fake_run, plan_json
 
@@ -251,3 +252,58 @@ def test_software_is_every_value_that_a_tag_took_in_the_runs_that_count():
     assert grid.software["device"] == ["cpu"]
     assert grid.software["python"] == ["3.11", "3.12"]
     assert grid.software["torch"] == [VERSIONS["harness.torch"]]
+
+
+# The primary contrasts, as they were named before the data.
+
+NAMED: dict[str, Any] = {
+    "members": [{"kind": "one_in", "policy": "full", "trick": "mixup"}],
+    "bound": 0.01,
+    "sd": 0.02,
+    "scales": [1.0],
+    "power": 0.8,
+}
+
+
+def family(now, first):
+    """The family of a grid that plans `now` and has kept `first`; None keeps nothing."""
+    plan = json.loads(PLAN["parent", "plan.json"]) | {"primary": now}
+    kept = {("parent", "plan.json"): json.dumps(plan).encode()}
+    kept |= {} if first is None else {("parent", "primary.json"): json.dumps(first["was"]).encode()}
+    grid = read(FakeStore(PARENT, artifacts=kept))
+    assert grid is not None
+    return grid.family
+
+
+def test_primary_contrasts_are_read_back():
+    found = family(NAMED, {"was": NAMED})
+    assert found == Family(tuple(NAMED["members"]), 0.01, 0.02, (1.0,), 0.8, late=False)
+
+
+@pytest.mark.parametrize(
+    ("first", "late"),
+    [
+        ({"was": NAMED}, False),
+        ({"was": NAMED | {"sd": None, "power": 0.9}}, False),
+        ({"was": NAMED | {"bound": None}}, True),
+        ({"was": NAMED | {"members": []}}, True),
+        ({"was": None}, True),
+        (None, True),
+    ],
+    ids=["as named", "another guess at the sd", "another bound", "other contrasts", "none", "kept by no version"],
+)
+def test_contrasts_named_when_the_grid_had_begun_are_late(first, late):
+    found = family(NAMED, first)
+    assert found is not None
+    assert found.late == late
+
+
+@pytest.mark.parametrize("first", [{"was": NAMED}, {"was": None}, None])
+def test_a_plan_that_names_none_has_no_family(first):
+    assert family(None, first) is None
+
+
+def test_a_plan_kept_before_there_were_any_has_no_family():
+    grid = read(FakeStore(PARENT, artifacts=PLAN))
+    assert grid is not None
+    assert grid.family is None

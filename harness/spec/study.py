@@ -64,13 +64,24 @@ _LONG_COLUMNS = (
     "figure",
     "layer",
     "value",
+    "scenario",
+    "tricks",
+    "data_sets",
+    "iqm",
+    "gain",
+    "gain_low",
+    "gain_high",
+    "p_improvement",
 )
 _PARAMS = ("model", "data", "epochs", "batch_size", "lr", "weight_decay", "optimizer")
 _MEANS = tuple(f"{metric}_{figure}" for metric in ("test_top1", "val_top1") for figure in ("mean", "sd"))
 RESERVED = frozenset((*_COLUMNS, *_PARAMS, *METRICS, *_MEANS))
 """Params of a run and columns of its tables, which no trick's label may take."""
 RESERVED_OF_AXES = (RESERVED - {*_PARAMS}) | {*_LONG_COLUMNS}
-"""Columns of the tables that have one for each axis: those of effects and curves too, but no params, which may vary."""
+"""Columns of the tables that have one for each axis, curves and what is pooled over data sets too.
+
+Params are none of them: they may vary.
+"""
 
 
 def _check_labels(labels: dict[str, Any]) -> dict[str, Any]:
