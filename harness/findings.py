@@ -67,9 +67,11 @@ def _primary(effects: pd.DataFrame, family: Family | None, seeds: int) -> list[s
         "no evidence": "What these data cannot tell",
     }
     n = sorted({row["n"] for row in rows})
+    several = len(rows) > 1
+    judged = "s, named before the data, are judged together" if several else ", named before the data, is judged"
     sentences = [
-        f"{len(rows)} primary contrasts, named before the data, are judged together: the intervals of the claims cover "
-        f"all of them at once, at 95 % (n = {' to '.join(map(str, n[:: max(len(n) - 1, 1)]))})."
+        f"{len(rows)} primary contrast{judged}: the intervals of the claims hold for {'all at once' if several else 'it'}, "
+        f"at 95 % (n = {' to '.join(map(str, n[:: max(len(n) - 1, 1)]))})."
     ]
     for claim, text in words.items():
         found = [
