@@ -70,8 +70,8 @@ def _primary(effects: pd.DataFrame, family: Family | None, seeds: int) -> list[s
     several = len(rows) > 1
     judged = "s, named before the data, are judged together" if several else ", named before the data, is judged"
     sentences = [
-        f"{len(rows)} primary contrast{judged}: the intervals of the claims hold for {'all at once' if several else 'it'}, "
-        f"at 95 % (n = {' to '.join(map(str, n[:: max(len(n) - 1, 1)]))})."
+        f"{len(rows)} primary contrast{judged}: the intervals hold for {'all at once' if several else 'it'}, at 95 % "
+        f"(n = {' to '.join(map(str, n[:: max(len(n) - 1, 1)]))})."
     ]
     for claim, text in words.items():
         found = [
