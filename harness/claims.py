@@ -10,6 +10,7 @@ import pandas as pd
 from harness.contrasts import KEYS
 from harness.family import Family
 from harness.stats import LEVEL, claim, critical_effect, seeds_needed, simultaneous, smallest_effect
+from harness.wording import bound_in_words
 
 
 def judge(frame: pd.DataFrame, samples: Mapping[int, np.ndarray], family: Family | None) -> pd.DataFrame:
@@ -61,7 +62,7 @@ def power_lines(family: Family, seeds: int) -> list[str]:
         needed = seeds_needed(family.bound / (family.sd * max(family.scales)), m, power=family.power)
         many = "more than 10,000" if needed is None else f"{needed:,}"
         lines.append(
-            f"To claim a true effect as small as the bound, {100 * family.bound:g} points, takes {many} seeds."
+            f"To claim a true effect as small as the bound, {bound_in_words(family.bound)}, takes {many} seeds."
         )
     return lines
 

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import __version__
+from harness import __version__, options
 from harness.errors import HarnessError
 
 DONE, SOME_FAILED, BAD_INPUT, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
@@ -23,10 +23,10 @@ DONE, SOME_FAILED, BAD_INPUT, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status."""
-    options = _parser().parse_args(arguments)
+    parsed = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)  # a polite kill ends what we started, as Ctrl-C does
     try:
-        return int(options.command(options))
+        return int(parsed.command(parsed))
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -58,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=function)
         return sub
 
-    def with_spec(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        sub.add_argument("spec", type=Path, metavar="SPEC", help="a study as YAML")
+    def with_spec(sub: argparse.ArgumentParser, needed: bool = True) -> argparse.ArgumentParser:
+        sub.add_argument("spec", type=Path, nargs=None if needed else "?", metavar="SPEC", help="a study as YAML")
         sub.add_argument(
             "--set", action="append", default=[], metavar="A.B=VALUE", help="override one value of the spec"
         )
@@ -81,10 +81,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--failed", action="store_true", required=True, help="run the failed replicates again")
     sub.add_argument("--inline", action="store_true", help="train in this process, for debugging")
-    sub = with_spec(command("report", _report, "rebuild every table and plot from the tracking store alone"))
+    text = "rebuild every table and plot from the tracking store alone, or from results made elsewhere"
+    sub = with_spec(command("report", _report, text), needed=False)
     sub.add_argument(
         "--time-budget", type=_seconds, metavar="S", help="also say which cell to take if a training may take S seconds"
     )
+    options.add_foreign(sub)
+    sub = command("compare", _compare, "put two studies side by side, or two commits' runs of one")
+    for side in ("A", "B"):
+        sub.add_argument(side.lower(), metavar=side, help="a spec, SPEC@COMMIT, a results folder or its runs.csv")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="write the comparison there too, as CSV and Markdown")
     sub = command("ui", _ui, "start the MLflow UI on this workspace's store, with links to the prepared views")
     sub.add_argument("--port", type=_positive, default=5000, help="port on loopback (default: 5000)")
     sub = command(
@@ -167,14 +173,30 @@ def _run(options: argparse.Namespace) -> int:
     return SOME_FAILED if result.unfinished else DONE
 
 
-def _report(options: argparse.Namespace) -> int:
-    from harness import show
-    from harness.session import report
+def _report(given: argparse.Namespace) -> int:
+    from harness import session, show
 
-    result = report(options.spec, options.set)
+    if given.csv or given.experiment:
+        if given.spec:
+            raise HarnessError("name one of SPEC, --csv and --experiment")
+        columns, command = options.columns(given), options.command_of(given)
+        if given.csv:
+            result = session.report_csv(given.csv, columns, given.out, command)
+        else:
+            result = session.report_experiment(given.experiment, given.where, columns, given.out, command)
+    else:
+        options.check_spec_only(given)
+        result = session.report(given.spec, given.set)
     print(show.report_text(result))
-    if options.time_budget is not None:
-        print("", *show.budget_lines(result, options.time_budget), sep="\n")
+    if given.time_budget is not None:
+        print("", *show.budget_lines(result, given.time_budget), sep="\n")
+    return DONE
+
+
+def _compare(given: argparse.Namespace) -> int:
+    from harness.session import compare
+
+    print(compare(given.a, given.b, given.out))
     return DONE
 
 

@@ -223,7 +223,8 @@ def recognise(sets: Sequence[TrickSet], factors: Sequence[str]) -> tuple[Built, 
     found += _one_change(names, there)
     if not whole:
         found += _pairs_in(names, there)
-        orders = list(islice(_chains((), names, there), _MOST_CHAINS + 1)) if len(names) > 1 and () in there else []
+        leading = _leading(names, there)
+        orders = list(islice(_chains((), names, leading), _MOST_CHAINS + 1)) if len(names) > 1 and () in leading else []
         found += [_cumulative(names, orders)] if 0 < len(orders) <= _MOST_CHAINS else []
     left = tuple(tricks for tricks in there if len(tricks) > 1 and tricks not in union(found))
     if left:
@@ -251,6 +252,18 @@ def _pairs_in(names: TrickSet, there: set[TrickSet]) -> Iterator[Built]:
     if squares:
         factors = _among(names, chain.from_iterable(squares))
         yield Built("pairs", factors, (*one_in(factors), *squares))
+
+
+def _leading(names: TrickSet, there: set[TrickSet]) -> set[TrickSet]:
+    """Return the sets from which all `names` can be reached trick by trick.
+
+    Following only these, no chain ends before its top: a table of many sets would have more such ends than time allows.
+    """
+    leading = {names} & there
+    for tricks in sorted(there, key=len, reverse=True):
+        if any(_among(names, (*tricks, label)) in leading for label in names if label not in tricks):
+            leading.add(tricks)
+    return leading
 
 
 def _chains(stack: tuple[str, ...], names: TrickSet, there: set[TrickSet]) -> Iterator[tuple[str, ...]]:

@@ -22,8 +22,10 @@ from harness.stats import (
     paired_t,
     sign_flip,
     two_way_t,
+    welch,
     wilcoxon,
 )
+from harness.wording import terms_of
 
 RATES = ("images_per_s", "train_s")
 """Metrics compared as log-ratios over the rounds of the probe."""
@@ -31,7 +33,7 @@ FIGURES = ("peak_memory_bytes", "trainable_params")
 """Metrics without noise from seed to seed."""
 COSTS = (*RATES, *FIGURES)
 METRIC = "test_top1"
-OVER_SEEDS = f"{LEVEL:.0%} paired t over seeds"
+UNPAIRED = f"{LEVEL:.0%} Welch t, unpaired"
 OVER_ROUNDS = f"{LEVEL:.0%} paired t over probe rounds, log ratio"
 EXACT = "exact difference"
 _NO_PAIR = "none: no pair finished"
@@ -101,7 +103,8 @@ def effects(grid: Grid) -> pd.DataFrame:
     """Return one row an effect and metric; CONTRIBUTING says what the kinds and the columns mean.
 
     Test top-1 is paired by seed over the seeds that all cells of an effect finished; throughput and training time are
-    log-ratios paired by probe round (positive is faster, or longer); memory and parameters are exact differences.
+    log-ratios paired by probe round (positive is faster, or longer); memory and parameters are exact differences. Of a
+    grid whose runs are not paired, effects on test top-1 are differences of means, and `n` is the smallest cell's.
     `estimate`, `low` and `high` are NaN where nothing can be paired. The same grid gives the same frame.
     """
     generator = np.random.default_rng(_SEED)
@@ -113,7 +116,12 @@ def effects(grid: Grid) -> pd.DataFrame:
     for contrast, paired in zip(contrasts, by_seed, strict=True):
         names = {name: getattr(contrast, name) for name in KEYS}
         differences = samples[len(rows)] = paired.to_numpy()
-        judged = _top1(grid, contrast, differences, generator) if len(differences) else _row(METRIC, 0, _NO_PAIR)
+        if not terms_of(grid.plan).paired_by:
+            judged = _unpaired(grid.runs, contrast.weights)
+        elif len(differences):
+            judged = _top1(grid, contrast, differences, generator)
+        else:
+            judged = _row(METRIC, 0, _NO_PAIR)
         order_se = _order_se(tops.loc[paired.index], contrast)
         rows.append({**names, **judged, **divergence(contrast.weights), "order_se": order_se})
         rows += [{**names, **cost(contrast.weights)} for cost in costs]
@@ -140,7 +148,7 @@ def _paired(table: pd.DataFrame, weights: Weights) -> pd.Series:
 def _top1(grid: Grid, contrast: Contrast, d: np.ndarray, generator: np.random.Generator) -> dict[str, Any]:
     found, resampled = paired_t(d), bca(d, generator)
     crossed = _over_examples(grid, contrast.weights)
-    interval = OVER_SEEDS
+    interval = f"{LEVEL:.0%} paired t over {terms_of(grid.plan).many}"
     if math.isnan(found.low):
         interval = "none: n = 1" if found.n == 1 else "none: every pair differs alike"
     return {
@@ -154,6 +162,20 @@ def _top1(grid: Grid, contrast: Contrast, d: np.ndarray, generator: np.random.Ge
         "p_wilcoxon": wilcoxon(d),
         "p_improvement": improvement(d),
     }
+
+
+def _unpaired(runs: pd.DataFrame, weights: Weights) -> dict[str, Any]:
+    finished = runs[runs["status"] == "finished"]
+    sides = [finished.loc[finished["cell"] == cell, METRIC].to_numpy(dtype=float) for cell in weights]
+    if not all(len(side) for side in sides):
+        return _row(METRIC, 0, "none: a side has no run that finished")
+    found, shares = welch(sides, [*weights.values()]), {}
+    if [*weights.values()] == [1, -1]:
+        shares["p_improvement"] = improvement(np.subtract.outer(*sides).ravel())
+    interval = UNPAIRED
+    if math.isnan(found.low):
+        interval = "none: n = 1" if found.n == 1 else "none: the runs of every side are alike"
+    return {**_row(METRIC, found.n, interval, found), **shares}
 
 
 def _over_examples(grid: Grid, weights: Weights) -> Interval | None:

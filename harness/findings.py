@@ -10,7 +10,17 @@ import pandas as pd
 from harness.claims import power_lines
 from harness.family import Family
 from harness.results import axes_of, scenario_of
-from harness.wording import mean_sd, named, points, points_between, ratio, ratio_between, some, trick_set
+from harness.wording import (
+    bound_in_words,
+    mean_sd,
+    named,
+    points,
+    points_between,
+    ratio,
+    ratio_between,
+    some,
+    trick_set,
+)
 
 Row = Mapping[Any, Any]
 _LISTED = 8
@@ -43,35 +53,45 @@ def findings(cells: pd.DataFrame, effects: pd.DataFrame, seeds: int, family: Fam
 
 
 def _primary(effects: pd.DataFrame, family: Family | None, seeds: int) -> list[str]:
-    """Return what is claimed of the primary contrasts, each in a sentence; those without evidence share one."""
+    """Return what is claimed of the primary contrasts, a sentence for each sort of claim."""
     if family is None:
         return []
     if family.late:
         return ["The primary contrasts were named after this grid had begun, so nothing is claimed of them."]
     rows = effects[effects["role"] == "primary"].to_dict("records")
-    claimed = [row for row in rows if row["claim"] != "no evidence"]
-    sentences = [f"Primary: {named(row)} {row['claim']}: {_simultaneous(row, len(rows), family)}." for row in claimed]
-    open_ = [f"{named(row)} ({points(row['estimate'])} points, {_between(row)})" for row in rows if row not in claimed]
-    if open_:
-        sentences.append(f"Primary, no evidence either way: {'; '.join(open_)}. {' '.join(power_lines(family, seeds))}")
+    bound = f" (less than {bound_in_words(family.bound)})" if family.bound else ""
+    words = {
+        "helps": "What helps",
+        "hurts": "What hurts",
+        "makes no difference": f"What makes no difference{bound}",
+        "no evidence": "What these data cannot tell",
+    }
+    n = sorted({row["n"] for row in rows})
+    several = len(rows) > 1
+    judged = "s, named before the data, are judged together" if several else ", named before the data, is judged"
+    sentences = [
+        f"{len(rows)} primary contrast{judged}: the intervals of the claims hold for {'all at once' if several else 'it'}, "
+        f"at 95 % (n = {' to '.join(map(str, n[:: max(len(n) - 1, 1)]))})."
+    ]
+    for claim, text in words.items():
+        found = [
+            f"{named(row)} {points(row['estimate'])} points ({_between(row)})" for row in rows if row["claim"] == claim
+        ]
+        sentences += [f"{text}: {'; '.join(found)}."] if found else []
+    if any(row["claim"] == "no evidence" for row in rows):
+        sentences += [" ".join(power_lines(family, seeds))]
     return sentences
 
 
-def _simultaneous(row: Row, size: int, family: Family) -> str:
-    bound = f", bound {100 * family.bound:g} points" if row["claim"] == "makes no difference" and family.bound else ""
-    return f"{points(row['estimate'])} points ({_between(row)} over {size} contrasts{bound}, n = {row['n']})"
-
-
 def _between(row: Row) -> str:
-    """Return the simultaneous interval of a primary contrast; a bound of exactly 0 is one that leaves 0 out."""
     low, high = row["simultaneous_low"], row["simultaneous_high"]
-    if pd.isna(low):
-        return "no interval"
-    return f"simultaneous 95 % interval {points_between(low, high)}"
+    return "no interval" if pd.isna(low) else points_between(low, high)
 
 
 def coverage(plan: Mapping[str, Any]) -> str:
     """Return what the intervals of top-1 cover and what they do not, as the plan has it."""
+    if "coverage" in plan:  # somebody else's table, which says nothing of its seeds
+        return str(plan["coverage"])
     settings = plan["settings"]
     varied = ["the draw of the training images"] if settings.get("train images drawn by seed") else []
     varied += [

@@ -20,9 +20,8 @@ from harness.specfile import Study
 from harness.summary import outline
 from harness.training import Training
 from harness.tricks import compose
+from harness.wording import cell_name, set_name
 from harness.workspace import Workspace
-
-_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,7 @@ class Cell:
     @property
     def trick_set(self) -> str:
         """The name of the trick set; one of nearly all goes by what it lacks."""
-        lacking = [label for label in self.all_tricks if label not in self.tricks]
-        if len(self.tricks) > _NAMED and len(lacking) <= _NAMED:
-            return f"all but {', '.join(lacking)}" if lacking else f"all {len(self.tricks)} together"
-        return " + ".join(self.tricks) or "baseline"
+        return set_name(self.tricks, self.all_tricks)
 
     @property
     def axes(self) -> list[str]:
@@ -56,7 +52,7 @@ class Cell:
     @property
     def name(self) -> str:
         """The name people read, without the seed."""
-        return " | ".join(part for part in (self.policy, self.trick_set, self.scenario) if part)
+        return cell_name(self.policy, self.tricks, self.all_tricks, self.scenario)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import base64
 import io
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,18 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from harness import plots, sections, tables
+from harness.compare import Comparison, table, words
+from harness.effects import METRIC
 from harness.effects import cells as cells_of
 from harness.effects import effects as effects_of
 from harness.errors import HarnessError
 from harness.findings import findings
 from harness.pooling import over_data
 from harness.results import Grid
+from harness.wording import Terms, terms_of
 
 _FORMS: dict[str, Any] = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 """Forms of a figure, each with what leaves out its date."""
@@ -62,7 +67,9 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
     """
     cells, effects = cells_of(grid.runs), effects_of(grid)
     data_sets = over_data(grid.runs, np.random.default_rng(0))
-    shown = tables.of_grid(grid, cells, effects, data_sets)
+    terms = terms_of(grid.plan)
+    made = tables.of_grid(grid, cells, effects, data_sets)
+    shown = {name: table.rename(columns=terms.said) for name, table in made.items()}
     frames = {
         "runs": grid.runs.drop(columns=["run_id", "trained_by"]),
         "cells": cells,
@@ -70,23 +77,26 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
         "data_sets": data_sets,
         "batch_norm": grid.batch_norm,
     }
-    files = {f"{name}.csv": _csv(frame) for name, frame in frames.items() if len(frame) or name in _ALWAYS}
+    kept = {name: frame for name, frame in frames.items() if len(frame) or name in _ALWAYS}
+    files = {f"{name}.csv": _csv(_measured(frame, terms)) for name, frame in kept.items()}
     figures = sections.figures(grid, cells, effects)
     for name, figure in figures.items():
+        for artist in figure.findobj(Text):
+            artist.set_text(terms.said(artist.get_text()))
         files |= _pictures(name, figure)
     files |= {f"tables/{name}.tex": latex(frame).encode() for name, frame in shown.items() if name in _PRINTED}
     context = {
         "plan": grid.plan,
-        "findings": findings(cells, effects, len(grid.plan["seeds"]), grid.family),
+        "findings": [terms.said(text) for text in findings(cells, effects, len(grid.plan["seeds"]), grid.family)],
         "counts": _counts(grid),
         "command": command,
         "links": links,
         "sections": [
-            section
+            replace(section, title=terms.said(section.title), note=terms.said(section.note))
             for section in sections.of_grid(grid)
             if section.empty or any(name in figures or name in shown for name in (*section.figures, *section.tables))
         ],
-        "alt": sections.ALT,
+        "alt": {name: terms.said(text) for name, text in sections.ALT.items()},
         "csv": [name for name in files if name.endswith(".csv")],
     }
     pictures = {name: _data_uri(files[f"figures/{name}.svg"]) for name in figures}
@@ -103,11 +113,19 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
     page = environment.get_template("report.html.j2").render(**context, figures=pictures, tables=html, long=long)
     text = environment.get_template("report.md.j2").render(**context, figures=pictures, tables=markdown)
     files |= {"report.html": page.encode(), "report.md": text.encode()}
-    _write(folder, files)
+    _write(folder, files, _EVER)
     return cells
 
 
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write what differs between two studies into `folder`, as compare.csv and compare.md."""
+    said = [f"# {comparison.b} against {comparison.a}", f"A is {comparison.a}, B is {comparison.b}."]
+    said += [_markdown(table(comparison)), *(f"- {sentence}" for sentence in words(comparison))]
+    _write(folder, {"compare.csv": _csv(comparison.differences), "compare.md": ("\n\n".join(said) + "\n").encode()})
+
+
+def _write(folder: Path, files: Mapping[str, bytes], ever: Collection[str] = frozenset()) -> None:
+    """Write files whole, and remove those of `ever` that are not among them."""
     try:
         for name, content in files.items():
             path = folder / name
@@ -115,7 +133,7 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
             draft = path.with_name(f".{path.name}.part")
             draft.write_bytes(content)
             os.replace(draft, path)
-        for name in _EVER - set(files):
+        for name in set(ever) - set(files):
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise HarnessError(f"cannot write results to {folder}: {error.strerror}") from None
@@ -132,6 +150,14 @@ def _counts(grid: Grid) -> str:
         if len(found) > 1:
             text += f" They come from {len(found)} {what}s ({', '.join(found)}), so a pair may mix two."
     return text
+
+
+def _measured(frame: pd.DataFrame, terms: Terms) -> pd.DataFrame:
+    """Return a frame with the metric under its own name, where that is not test top-1."""
+    if terms.metric == Terms().metric:
+        return frame
+    renamed = frame.rename(columns=lambda name: name.replace(METRIC, terms.metric))
+    return renamed.replace({"metric": {METRIC: terms.metric}}) if "metric" in frame else renamed
 
 
 def _csv(frame: pd.DataFrame) -> bytes:

@@ -103,7 +103,7 @@ def read_grid(store: Store, study: str, grid: str) -> Grid | None:
         curves=_trained_frame(store, runs, known, CURVES, _curve, tuple(_CURVE_TYPES)),
         throughput=_table(table or b"", _THROUGHPUT_TYPES),
         prerequisites=_prerequisites(store, plan),
-        software=_software([run for run in children if run.info.run_id in set(runs["run_id"])]),
+        software=software_of([run for run in children if run.info.run_id in set(runs["run_id"])]),
         experiment_id=parent.info.experiment_id,
         run_id=parent.info.run_id,
         batch_norm=_trained_frame(
@@ -260,7 +260,8 @@ def _table(content: bytes, types: Mapping[str, type]) -> pd.DataFrame:
     return pd.DataFrame([{name: kind(row[name]) for name, kind in types.items()} for row in full], columns=[*types])
 
 
-def _software(children: list[Run]) -> dict[str, list[str]]:
+def software_of(children: list[Run]) -> dict[str, list[str]]:
+    """Return what software and machines runs had: every value of each of a few tags."""
     tags = {
         "device": "harness.device",
         "host": "harness.host",

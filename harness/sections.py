@@ -63,7 +63,7 @@ def figures(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str,
         "pareto": lambda: plots.pareto(cells),
         "memory": lambda: plots.memory(cells),
         "budget": lambda: plots.budget(cells),
-        "curves": lambda: plots.learning_curves(grid.curves),
+        "curves": lambda: plots.learning_curves(grid.curves) if len(grid.curves) else None,
         "batch_norm": lambda: norms.figure(diagnosed) if (diagnosed["layer"] != "").any() else None,
     }
     drawn = {name: make() for name, make in made.items()}
@@ -78,17 +78,14 @@ def of_grid(grid: Grid) -> tuple[Section, ...]:
             tables=("primary",),
             note="The effects named before the data, judged together: an effect is claimed where the interval that "
             "covers all of them at once, at 95 %, leaves out 0 (it agrees with Holm's procedure), and makes no "
-            "difference where it lies within the stated bound. A bound of 0.0 is one that leaves 0 out.",
+            "difference where it lies within the stated bound.",
         ),
         Section("Policies and scenarios", figures=("scenarios",)),
         Section(
             "Effects on test top-1",
             figures=("heatmap", "forest"),
             tables=("effects",),
-            note="Points of test top-1, paired by seed: mean and 95 % t interval. "
-            f"{coverage(grid.plan)} Under “with other test images” the interval covers those too. What a trick costs "
-            "stands beside what it gives: speed and training time as factors, from an exclusive probe of the training "
-            "step on one machine.",
+            note=_effects_note(grid),
         ),
         Section(
             "Tricks stacked",
@@ -142,3 +139,16 @@ def of_grid(grid: Grid) -> tuple[Section, ...]:
         ),
         Section("Settings", tables=("settings",)),
     )
+
+
+def _effects_note(grid: Grid) -> str:
+    """Return what the table of effects shows, as far as it was measured."""
+    parts = ["Points of test top-1, paired by seed: mean and 95 % t interval.", coverage(grid.plan)]
+    if grid.correct:
+        parts.append("Under “with other test images” the interval covers those too.")
+    if len(grid.throughput):
+        parts.append(
+            "What a trick costs stands beside what it gives: speed and training time as factors, from an exclusive "
+            "probe of the training step on one machine."
+        )
+    return " ".join(parts)

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     from harness.estimate import Estimate
     from harness.execute import Executor
+    from harness.foreign import Columns
     from harness.plan import Plan
     from harness.progress import Update
     from harness.results import Grid
+    from harness.sources import Source
     from harness.track import GridLog, Store
 
 
@@ -35,7 +37,9 @@ class Reported:
     cells: pd.DataFrame
     links: dict[str, str]
     """Views of the MLflow UI, name to address."""
-    workspace: Workspace
+    workspace: Workspace | None
+    """Whose store the runs lie in; None for somebody else's table."""
+    metric: str = "test top-1"
 
     @property
     def unfinished(self) -> int:
@@ -75,6 +79,47 @@ def report(spec: Path, overrides: Sequence[str]) -> Reported:
     place = find(spec.parent)
     check_writable(place.results / study.spec.name)
     return _write_report(study, Store(place), place)
+
+
+def report_csv(path: Path, columns: Columns, out: Path, command: str) -> Reported:
+    """Report on somebody else's table; raises HarnessError where it cannot be used."""
+    from harness.sources import read_csv
+
+    return _report_foreign(read_csv(path), columns, out, command, None)
+
+
+def report_experiment(name: str, where: str, columns: Columns, out: Path, command: str) -> Reported:
+    """Report on any experiment in the store of the workspace around the current folder."""
+    from harness.sources import read_experiment
+    from harness.track import Store
+
+    place = find(Path.cwd())
+    return _report_foreign(read_experiment(Store(place), name, where), columns, out, command, place)
+
+
+def _report_foreign(source: Source, columns: Columns, out: Path, command: str, place: Workspace | None) -> Reported:
+    from harness.foreign import foreign_grid
+    from harness.report import check_writable, write_report
+    from harness.wording import terms_of
+
+    grid = foreign_grid(source, columns)
+    check_writable(out)
+    return Reported(out, write_report(grid, out, {}, command), {}, place, terms_of(grid.plan).metric)
+
+
+def compare(a: str, b: str, out: Path | None) -> str:
+    """Put two studies side by side, return that as text and, with `out`, write it there."""
+    from harness import show
+    from harness.compare import compare as put_side_by_side
+    from harness.report import check_writable, write_comparison
+    from harness.sides import read_side
+
+    if out:
+        check_writable(out)
+    found = put_side_by_side(read_side(a), read_side(b))
+    if out:
+        write_comparison(found, out)
+    return show.comparison_text(found)
 
 
 def _plan(spec: Path, overrides: Sequence[str]) -> Plan:

@@ -18,6 +18,7 @@ from harness.wording import NOTHING, duration, named, top1_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.compare import Comparison
     from harness.estimate import Estimate
     from harness.grid import Outcome
     from harness.plan import Plan
@@ -173,8 +174,8 @@ def run_text(outcome: Outcome, result: Reported, again: bool) -> str:
 
 def report_text(result: Reported) -> str:
     """Return the table of cells, where the report lies, and how to open the MLflow UI."""
-    lines = ["", _table(result.cells), "", f"Report     {result.folder / 'report.html'}"]
-    lines += [f"MLflow UI  {_program()} ui   (in {result.workspace.root})"]
+    lines = ["", _table(result.cells, result.metric), "", f"Report     {result.folder / 'report.html'}"]
+    lines += [f"MLflow UI  {_program()} ui   (in {result.workspace.root})"] if result.workspace else []
     lines += [f"           {name}: {link}" for name, link in result.links.items()]
     return "\n".join(lines)
 
@@ -184,6 +185,29 @@ def budget_lines(result: Reported, seconds: float) -> list[str]:
     from harness.budget import within
 
     return within(result.cells, seconds)
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """Return two studies side by side."""
+    from harness.compare import table, words
+
+    shown = table(comparison)
+    lines = [f"A  {comparison.a}", f"B  {comparison.b}", ""]
+    lines += [_aligned(shown), ""] if len(shown) else []
+    return "\n".join([*lines, *words(comparison)])
+
+
+def _aligned(frame: pd.DataFrame) -> str:
+    """Return a table of texts, the first column to the left and the others to the right."""
+    rows = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if i else text.ljust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
 
 
 def _program() -> str:
@@ -200,27 +224,29 @@ def links_text(base: str, links: dict[str, dict[str, str]]) -> str:
     return "\n".join(lines if links else [*lines, "No grid has been run yet."])
 
 
-def _table(cells: pd.DataFrame) -> str:
-    """Return test top-1 by policy, trick set and scenario, in per cent: mean ± sd over seeds."""
+def _table(cells: pd.DataFrame, metric: str = "test top-1") -> str:
+    """Return the metric by policy, trick set and scenario, in per cent: mean ± sd over seeds."""
     rows = cells.to_dict("records")
     policies = list(dict.fromkeys(row["policy"] for row in rows))
     # A cell's name without its policy.
     names = list(dict.fromkeys(row["cell"].partition(" | ")[2] for row in rows))
     entries = {(row["policy"], row["cell"].partition(" | ")[2]): top1_of(row) for row in rows}
     if len(policies) > _COLUMNS:
-        return _best_of(cells, policies)
+        return _best_of(cells, policies, metric)
     width = max(16, *(len(policy) + 2 for policy in policies))
-    first = max(len(name) for name in [*names, "test top-1, %"]) + 2
-    lines = ["test top-1, %".ljust(first) + "".join(policy.rjust(width) for policy in policies)]
+    title = f"{metric}, %"
+    first = max(map(len, [*names, title])) + 2
+    lines = [title.ljust(first) + "".join(policy.rjust(width) for policy in policies)]
     for name in names:
         lines.append(name.ljust(first) + "".join(entries.get((p, name), NOTHING).rjust(width) for p in policies))
     return "\n".join(lines)
 
 
-def _best_of(cells: pd.DataFrame, policies: list[str]) -> str:
+def _best_of(cells: pd.DataFrame, policies: list[str], metric: str) -> str:
     """Return each policy's baseline and best cell: all cells would be too many columns for a terminal."""
-    width = max(map(len, policies)) + 2
-    lines = ["test top-1, %".ljust(width) + "baseline".rjust(14) + "best".rjust(14)]
+    title = f"{metric}, %"
+    width = max(map(len, [*policies, title])) + 2
+    lines = [title.ljust(width) + "baseline".rjust(14) + "best".rjust(14)]
     for policy in policies:
         rows = cells[cells["policy"] == policy].to_dict("records")
         best = max(rows, key=lambda row: row["test_top1_mean"] if row["n"] else -1.0)

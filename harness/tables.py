@@ -92,7 +92,7 @@ def primary_table(effects: pd.DataFrame) -> pd.DataFrame | None:
             "simultaneous 95 % interval": wording.points_between(row["simultaneous_low"], row["simultaneous_high"]),
             "p (Holm)": wording.p_value(row["p_holm"]),
             "n": row["n"],
-            "95 % interval of its own": wording.points_between(row["low"], row["high"]),
+            "95 % interval alone": wording.points_between(row["low"], row["high"]),
             "diverged": f"{row['diverged']:.0%}",
         }
         for row in rows
@@ -104,7 +104,7 @@ def effects_table(effects: pd.DataFrame) -> pd.DataFrame | None:
     costs: dict[tuple[Any, ...], dict[str, dict[Any, Any]]] = {}
     for row in effects[effects["metric"] != "test_top1"].to_dict("records"):
         costs.setdefault(_key(row), {})[row["metric"]] = row
-    scenarios = (effects["scenario"] != "").any()
+    scenarios, examples = (effects["scenario"] != "").any(), effects["examples_low"].notna().any()
     rows = effects[(effects["metric"] == "test_top1") & effects["kind"].isin([*_KINDS])].to_dict("records")
     return _frame(
         {
@@ -117,8 +117,12 @@ def effects_table(effects: pd.DataFrame) -> pd.DataFrame | None:
             "95 % interval": wording.points_between(row["low"], row["high"]),
             "n": row["n"],
             "p": wording.p_value(row["p"]),
-            "with other test images": wording.points_between(row["examples_low"], row["examples_high"]),
-            **_cost_columns(costs.get(_key(row), {})),
+            **(
+                {"with other test images": wording.points_between(row["examples_low"], row["examples_high"])}
+                if examples
+                else {}
+            ),
+            **(_cost_columns(costs.get(_key(row), {})) if costs else {}),
         }
         for row in rows
     )
@@ -271,7 +275,7 @@ def settings(grid: Grid) -> pd.DataFrame:
     values = {
         **grid.plan["settings"],
         **{f"axis {axis}": levels for axis, levels in grid.plan.get("axes", {}).items()},
-        "seeds": ", ".join(map(str, grid.plan["seeds"])),
+        wording.terms_of(grid.plan).many: wording.some([str(seed) for seed in grid.plan["seeds"]], 12),
         "tricks": "; ".join(_trick_text(label, given) for label, given in grid.plan["tricks"].items()),
         **{name: ", ".join(found) for name, found in grid.software.items()},
     }

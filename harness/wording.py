@@ -3,11 +3,73 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 NOTHING = "–"
 """What stands where there is no number."""
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the runs of a grid measure and what pairs them, where that is not the test top-1 of seeds."""
+
+    metric: str = "test top-1"
+    paired_by: str = "seed"
+    """What the runs of a pair share; empty where runs are not paired."""
+
+    @property
+    def one(self) -> str:
+        """One replicate of every cell; of runs that several columns pair it is a block."""
+        return {"": "run", "seed": "seed"}.get(self.paired_by, "block")
+
+    @property
+    def many(self) -> str:
+        """Several replicates."""
+        return f"{self.one}s"
+
+    def said(self, text: str) -> str:
+        """Return a text of the harness, which speaks of the test top-1 of seeds, in these terms.
+
+        Not for what a user wrote, such as labels: those may hold the same words.
+        """
+        if self == Terms():
+            return text
+        new = {
+            "paired by seed": f"paired by {self.paired_by}" if self.paired_by else "unpaired",
+            "test top-1": self.metric,
+            "top-1": self.metric,
+            "seeds": self.many,
+            "seed": self.one,
+        }
+
+        def replaced(match: re.Match[str]) -> str:
+            old = match[0]
+            found = new[old.lower()]
+            return found if old[0].islower() or found == self.metric else found.capitalize()
+
+        return re.sub(rf"\b({'|'.join(new)})\b", replaced, text, flags=re.IGNORECASE)
+
+
+def terms_of(plan: Mapping[str, Any]) -> Terms:
+    """Return the terms of a plan; one that says nothing is of a study of the harness."""
+    return Terms(**plan.get("terms", {}))
+
+
+def set_name(tricks: Sequence[str], of: Sequence[str]) -> str:
+    """Return the name of a trick set; one of nearly all tricks goes by what it lacks."""
+    lacking = [label for label in of if label not in tricks]
+    if len(tricks) > _NAMED and len(lacking) <= _NAMED:
+        return f"all but {', '.join(lacking)}" if lacking else f"all {len(tricks)} together"
+    return " + ".join(tricks) or "baseline"
+
+
+def cell_name(policy: str, tricks: Sequence[str], of: Sequence[str], scenario: str) -> str:
+    """Return the name of a cell, without the seed; `of` are the tricks of the whole study."""
+    return " | ".join(part for part in (policy, set_name(tricks, of), scenario) if part)
 
 
 def trick_set(cell: str) -> str:
@@ -40,8 +102,15 @@ def points(fraction: float) -> str:
 
 
 def points_between(low: float, high: float) -> str:
-    """Return an interval of a difference of top-1 in points."""
-    return NOTHING if math.isnan(low) else f"{points(low)} to {points(high)}"
+    """Return an interval of a difference of top-1 in points; one that ends at exactly 0 leaves 0 out."""
+    if math.isnan(low):
+        return NOTHING
+    return f"{'above 0' if low == 0 else points(low)} to {'below 0' if high == 0 else points(high)}"
+
+
+def bound_in_words(fraction: float) -> str:
+    """Return a bound on differences of top-1, a fraction, in points without a sign."""
+    return f"{100 * fraction:g} point{'s'[: fraction != 0.01]}"
 
 
 def ratio(log: float) -> str:
@@ -81,7 +150,7 @@ def signed(value: float, form: str) -> str:
 
 def p_value(p: float) -> str:
     """Return a p-value; small ones as a bound."""
-    return NOTHING if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return NOTHING if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.{4 if p < 0.1 else 3}f}"
 
 
 def duration(seconds: float) -> str:

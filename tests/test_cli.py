@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -24,6 +25,7 @@ from harness.track import Store
 from harness.train import train
 from harness.tricks import TRICKS
 from harness.workspace import Workspace
+from tests.samples import runs_table
 
 WriteSpec = Callable[..., Path]
 HOT = ("policies: [full, head]", "policies: {head: , hot: {phases: [{trainable: [all], lr_factor: 1.0e+30}]}}")
@@ -110,6 +112,84 @@ def _check_child(workspace: Workspace, children: Sequence, parent) -> None:
     }
     assert child.inputs.dataset_inputs[0].dataset.name.startswith("digits")
     assert client.get_run(parent.info.run_id).data.tags["mlflow.note.content"].startswith("# tiny")
+
+
+OTHERS = "policy,mixup,fold,acc\nfull,0,a,50\nfull,1,a,60\nfull,0,b,52\nfull,1,b,64\nhead,0,a,40\nhead,0,b,41\n"
+"""Somebody else's runs, in per cent."""
+MAPPED = "--policy-column policy --metric acc --percent --trick-columns mixup --pair-by fold --out out"
+
+
+def test_report_on_somebody_elses_table(tmp_path: Path) -> None:
+    (tmp_path / "others.csv").write_text(OTHERS)
+    done = harness("report", "--csv", "others.csv", *MAPPED.split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "acc, %" in done.stdout
+    assert "report.html" in done.stdout
+    assert "MLflow" not in done.stdout
+    effects = pd.read_csv(tmp_path / "out" / "effects.csv")
+    assert effects[["kind", "policy", "trick", "estimate"]].to_numpy().tolist() == [
+        ["one_in", "full", "mixup", pytest.approx(0.11)],
+        ["policy", "head", pytest.approx(math.nan, nan_ok=True), pytest.approx(-0.105)],
+    ]
+    command = "harness report --csv others.csv --policy-column policy --metric acc --percent --trick-columns mixup"
+    assert f"{command} --pair-by fold --out out" in (tmp_path / "out" / "report.md").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["others.csv", "out"], "no store is made"
+
+
+def test_report_on_any_experiment(stored: Workspace) -> None:
+    client = Store(stored).client
+    experiment = client.create_experiment("theirs", artifact_location="file:///nowhere")
+    for optimizer, top in (("sgd", 0.5), ("adam", 0.75)):
+        run = client.create_run(experiment)
+        client.log_param(run.info.run_id, "optimizer", optimizer)
+        client.log_metric(run.info.run_id, "acc", top)
+        client.set_terminated(run.info.run_id, "FINISHED")
+    arguments = "--experiment theirs --policy-column params.optimizer --metric metrics.acc --baseline adam --out out"
+    done = harness("report", *arguments.split(), cwd=stored.root)
+    assert done.returncode == 0, done.stderr
+    (effect,) = pd.read_csv(stored.root / "out" / "effects.csv").to_dict("records")
+    assert (effect["policy"], effect["against"], effect["metric"], effect["estimate"]) == ("sgd", "adam", "acc", -0.25)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("report", ["SPEC", "--csv", "--experiment"]),
+        ("report --csv others.csv", ["--policy-column", "--metric", "--out"]),
+        ("report spec.yaml --pair-by fold", ["--pair-by", "not for a SPEC"]),
+        ("report spec.yaml --csv others.csv --policy-column policy --metric acc --out out", ["one of SPEC"]),
+        ("report --csv others.csv --policy-column policy --metric acc --out out", ["line 2", "50", "--percent"]),
+        ("report --csv others.csv --policy-column policy --metric fold --out out", ["line 2", "'a'", "no number"]),
+        ("report --csv gone.csv --policy-column policy --metric acc --out out", ["cannot read gone.csv"]),
+        ("report --experiment gone --policy-column policy --metric acc --out out", ["nothing was run"]),
+        ("report --csv others.csv --experiment x", ["not allowed with"]),
+        ("compare others.csv others.csv", ["others.csv is no runs.csv", "seed"]),
+        ("compare gone.yaml others.csv", ["cannot read", "gone.yaml"]),
+    ],
+)
+def test_sources_that_cannot_be_used_are_one_message(tmp_path: Path, arguments: str, words: list[str]) -> None:
+    (tmp_path / "others.csv").write_text(OTHERS)
+    done = harness(*arguments.split(), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert [word for word in words if word not in done.stderr] == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_compare_prints_and_writes(tmp_path: Path) -> None:
+    for name, gain in (("one", 0.0), ("two", 0.25)):
+        (tmp_path / name).mkdir()
+        table = runs_table({"full | baseline": [0.5, 0.25 + gain], "full | mixup": [0.5 + gain, 0.5]})
+        table.to_csv(tmp_path / name / "runs.csv", index=False)
+    done = harness("compare", "one", "two/runs.csv", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "full | mixup" in done.stdout
+    assert "+12.5" in done.stdout
+    differences = pd.read_csv(tmp_path / "out" / "compare.csv")
+    top = differences[differences["metric"] == "test_top1"]
+    assert top["cell"].tolist() == ["all 2 in common", "full | baseline", "full | mixup"]
+    assert top["estimate"].tolist() == [0.125, 0.125, 0.125]
+    assert (tmp_path / "out" / "compare.md").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from harness import wording
+from harness.wording import Terms, terms_of
 
 NAN = math.nan
 
@@ -70,3 +71,25 @@ def test_trick_set_of_a_cell(name):
 
 def test_nothing_has_no_sign_of_less():
     assert wording.points(-0.0001) == wording.points(0.0) == "+0.0"
+
+
+def test_a_study_of_the_harness_speaks_of_seeds():
+    text = "Test top-1 over 3 seeds, paired by seed; one seed."
+    assert terms_of({}).said(text) == text
+
+
+@pytest.mark.parametrize(
+    ("paired_by", "said"),
+    [
+        ("", "AUC over 3 runs, unpaired; Unpaired; one run. Runs"),
+        ("seed", "AUC over 3 seeds, paired by seed; Paired by seed; one seed. Seeds"),
+        ("seed × fold", "AUC over 3 blocks, paired by seed × fold; Paired by seed × fold; one block. Blocks"),
+    ],
+)
+def test_other_peoples_runs_have_terms_of_their_own(paired_by, said):
+    terms = terms_of({"terms": {"metric": "AUC", "paired_by": paired_by}})
+    assert terms.said("Test top-1 over 3 seeds, paired by seed; Paired by seed; one seed. Seeds") == said
+
+
+def test_terms_do_not_replace_parts_of_words():
+    assert Terms("AUC", "").said("seedling_seed seeds1 top-10 reseed") == "seedling_seed seeds1 top-10 reseed"

@@ -7,24 +7,30 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.plots.style import COLOURS, DASHES, PANELS, STYLE, rows_of
+from harness.plots.style import COLOURS, DASHES, PANELS, STYLE, rows_of, unique
 from harness.wording import trick_set
+
+MOST = 16
+"""Trick sets that are told apart at most: two dashes of eight colours."""
 
 
 def learning_curves(curves: pd.DataFrame) -> Figure | None:
     """Draw validation top-1 by epoch, one panel a policy, one line a trick set: the mean and the range over seeds.
 
-    What was trained in one go, as the solvers are, is a dot. None where nothing was trained.
+    What was trained in one go, as the solvers are, is a dot. Of more trick sets than lines can be told apart, those of
+    one trick, of none and of all are drawn. None where nothing was trained.
     """
     if curves.empty:
         return None
     curves = curves.assign(row=rows_of(curves))
     rows = list(dict.fromkeys(curves["row"]))
-    names = list(dict.fromkeys(trick_set(cell) for cell in curves["cell"]))
+    sets = curves["cell"].map(trick_set)
+    names, note = _drawn(unique(sets))
+    curves = curves[sets.isin(names)]
     with mpl.rc_context(STYLE):
         wide = min(len(rows), PANELS)
         deep = -(-len(rows) // PANELS)
-        figure = Figure(figsize=(2.75 * wide + 0.6, 2.3 * deep + 1.4), layout="constrained")
+        figure = Figure(figsize=(max(7.6, 2.75 * wide + 0.6), 2.3 * deep + 1.4), layout="constrained")
         panels = list(figure.subplots(deep, wide, sharey=True, sharex=True, squeeze=False).flat)
         for panel, row in zip(panels, rows, strict=False):
             for cell, group in curves[curves["row"] == row].groupby("cell", sort=False):
@@ -47,6 +53,7 @@ def learning_curves(curves: pd.DataFrame) -> Figure | None:
                 handles.values(),
                 handles,
                 loc="outside lower center",
+                title=note or None,
                 ncols=min(4, len(handles)),
                 frameon=False,
                 fontsize=8.5,
@@ -57,3 +64,12 @@ def learning_curves(curves: pd.DataFrame) -> Figure | None:
         figure.supylabel("validation top-1, %", fontsize=9.5)
         figure.suptitle("Learning curves by policy: mean and range over seeds", x=0.01, ha="left", fontsize=11)
     return figure
+
+
+def _drawn(names: list[str]) -> tuple[list[str], str]:
+    """Return the trick sets to draw, and what is said of those left out."""
+    if len(names) <= MOST:
+        return names, ""
+    plain = [name for name in names if " + " not in name and not name.startswith("all but")]
+    kept = (plain if len(plain) > 1 else names)[:MOST]
+    return kept, f"{len(kept)} of {len(names)} trick sets"

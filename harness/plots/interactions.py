@@ -75,7 +75,7 @@ def scenario_interactions(effects: pd.DataFrame) -> Figure | None:
 
 def _differences(found: pd.DataFrame, by: str) -> Figure:
     if found.duplicated(["row", "trick"]).any():
-        found = found.assign(row=found["row"] + "\n(" + found["design"] + ")")
+        found = found.assign(row=found["row"] + "\n(" + found["design"].replace("one_in", "alone") + ")")
     rows, columns = unique(found["row"]), unique(found["trick"])
     roomy = len(rows) * len(columns) <= ROOMY
     effects = by_place(found, "row", "trick")

@@ -2,7 +2,7 @@
 
 from harness.stats.aggregate import iqm, stratified_bootstrap
 from harness.stats.families import Family, claim, holm, simultaneous
-from harness.stats.intervals import LEVEL, Interval, bca, paired_t, two_way_t
+from harness.stats.intervals import LEVEL, Interval, bca, paired_t, two_way_t, welch
 from harness.stats.power import critical_effect, seeds_needed, smallest_effect
 from harness.stats.tests import improvement, sign_flip, wilcoxon
 
@@ -23,5 +23,6 @@ __all__ = [
     "smallest_effect",
     "stratified_bootstrap",
     "two_way_t",
+    "welch",
     "wilcoxon",
 ]

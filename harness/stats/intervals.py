@@ -1,6 +1,7 @@
 """Intervals for a mean of paired differences."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +82,24 @@ def two_way_t(differences: ArrayLike, level: float = LEVEL) -> Interval:
         variances.append((both, both**2 / (squares**2 / freedom**3).sum()))
     variance, df = max(variances, key=lambda one: one[0] * student.ppf((1 + level) / 2, one[1]) ** 2)
     return _student(n, mean, float(variance / (n * m)) ** 0.5, float(df), level)
+
+
+def welch(samples: Sequence[ArrayLike], weights: Sequence[float], level: float = LEVEL) -> Interval:
+    """Return a weighted sum of the means of k independent samples, k weights, with its interval; n is the smallest's.
+
+    The variance is sum w_i^2 s_i^2 / n_i, with the degrees of freedom of Satterthwaite (1946, doi 10.2307/3002019); for
+    two samples and weights 1 and -1 it is Welch's t (1947, doi 10.1093/biomet/34.1-2.28). No bounds where a sample has
+    one value, which says nothing of its spread, or where none has any. Raises ValueError as `paired_t`.
+    """
+    values = [checked(sample) for sample in samples]
+    counts = np.array([len(sample) for sample in values])
+    estimate = float(sum(w * sample.mean() for w, sample in zip(weights, values, strict=True)))
+    smallest = int(counts.min())
+    if smallest < 2 or all(alike(sample) for sample in values):
+        return Interval(smallest, estimate)
+    terms = np.array([w**2 * sample.var(ddof=1) for w, sample in zip(weights, values, strict=True)]) / counts
+    variance = float(terms.sum())
+    return _student(smallest, estimate, variance**0.5, variance**2 / float((terms**2 / (counts - 1)).sum()), level)
 
 
 def _student(n: int, mean: float, error: float, df: float, level: float) -> Interval:

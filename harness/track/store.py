@@ -15,7 +15,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, unknown
 from harness.views import CURRENT
 from harness.workspace import Workspace
 
@@ -71,6 +71,19 @@ class Store:
         if found.lifecycle_stage != "active" and create:
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
+
+    def experiment_runs(self, name: str, where: str = "") -> list[Run]:
+        """Return the active runs of an experiment that match MLflow's filter `where`, the earliest first.
+
+        Raises HarnessError where there is no such experiment, or the filter cannot be read.
+        """
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            raise HarnessError(unknown("experiment", name, [e.name for e in self.client.search_experiments()]))
+        try:
+            return [*self.search([found.experiment_id], where)][::-1]
+        except MlflowException as error:
+            raise HarnessError(f"cannot search experiment {name!r} by {where!r}: {error.message}") from error
 
     def grids(self) -> list[tuple[str, str]]:
         """Return (experiment id, grid run id) of every grid, the latest first."""

@@ -1,5 +1,7 @@
 """Learning curves: means and ranges over seeds."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,18 @@ def test_curves_say_what_they_show():
     assert figure.get_suptitle()
     labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert sorted(labels) == ["baseline", "mixup", "mixup + cosine"]
+
+
+def test_curves_of_a_factorial_are_those_of_one_trick_of_none_and_of_all():
+    tricks = "abcde"
+    sets = [s for size in range(4) for s in combinations(tricks, size)]
+    names = [" + ".join(s) or "baseline" for s in sets] + ["all but a", "all 5 together"]
+    figure = shown(learning_curves(curves_table({f"full | {name}": [0.5, 0.6] for name in names})))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["baseline", *tricks, "all 5 together"]
+    assert legend.get_title().get_text() == "7 of 28 trick sets"
+    assert len(figure.axes[0].lines) == 7
+    assert overhang(figure) < 0.05
 
 
 def test_curves_of_12_tricks_are_told_apart():

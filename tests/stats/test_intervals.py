@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap, t, ttest_1samp
+from scipy.stats import bootstrap, t, ttest_1samp, ttest_ind
 
 from harness.stats import LEVEL, Interval, paired_t
-from harness.stats.intervals import BCA_FROM, bca, two_way_t
+from harness.stats.intervals import BCA_FROM, bca, two_way_t, welch
 
 
 @pytest.mark.parametrize("n", [2, 3, 6, 10, 50])
@@ -201,3 +201,46 @@ def test_two_way_interval_at_its_edges():
         two_way_t([[0.1, math.nan], [0.2, 0.3]])
     with pytest.raises(ValueError, match="shape"):
         two_way_t([0.1, 0.2])
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 8), (20, 4)])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_welch_of_two_samples_is_that_of_scipy(sizes, level):
+    rng = np.random.default_rng(sum(sizes))
+    for _ in range(10):
+        one, other = rng.normal(0.7, 0.01, sizes[0]), rng.normal(0.6, 0.05, sizes[1])
+        found, asked = welch([one, other], [1, -1], level), ttest_ind(one, other, equal_var=False)
+        low, high = asked.confidence_interval(level)
+        assert found.n == min(sizes)
+        assert found.estimate == pytest.approx(one.mean() - other.mean())
+        assert [found.low, found.high, found.p] == pytest.approx([low, high, asked.pvalue], rel=1e-9)
+
+
+def test_welch_scales_with_its_weights():
+    rng = np.random.default_rng(0)
+    samples = [rng.normal(0, sd, n) for sd, n in ((1, 4), (2, 6), (0.5, 3))]
+    once, half = welch(samples, [1, 1, -2]), welch(samples, [0.5, 0.5, -1])
+    assert [2 * half.estimate, 2 * half.low, 2 * half.high] == pytest.approx([once.estimate, once.low, once.high])
+    assert half.p == pytest.approx(once.p)
+
+
+def test_welch_covers_an_interaction_of_four_unlike_samples_as_often_as_it_says():
+    """3,000 simulated studies; the sizes and spreads of the samples are unlike."""
+    rng, covered = np.random.default_rng(5), 0
+    for _ in range(3000):
+        samples = [rng.normal(mean, sd, n) for mean, sd, n in ((1, 4, 4), (2, 1, 12), (3, 1, 9), (5, 2, 6))]
+        found = welch(samples, [1, -1, -1, 1])
+        covered += found.low <= 1 <= found.high
+    assert 0.94 <= covered / 3000 <= 0.96
+
+
+@pytest.mark.parametrize("samples", [[[0.5], [0.4, 0.6]], [[0.5, 0.5], [0.25, 0.25]]])
+def test_welch_of_samples_that_show_no_spread_has_no_interval(samples):
+    found = welch(samples, [1, -1])
+    assert found.estimate == pytest.approx(np.mean(samples[0]) - np.mean(samples[1]))
+    assert without_bounds(found)
+
+
+def test_welch_of_an_empty_sample_is_refused():
+    with pytest.raises(ValueError, match="no differences"):
+        welch([[0.5, 0.6], []], [1, -1])
