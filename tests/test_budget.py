@@ -92,6 +92,11 @@ def test_scenarios_have_frontiers_of_their_own_in_their_order():
     assert found["scenario"].tolist() == ["size 16", "size 16", "size 8"]
 
 
+def test_what_is_as_good_as_in_another_scenario_stays():
+    cells = table(("p | a | size 8", 1.0, 0.6, 0.6), ("p | a | size 16", 2.0, 0.6, 0.6), size=["8", "16"])
+    assert names(cells) == ["p | a | size 8", "p | a | size 16"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "chosen", "top1"),
     [

@@ -40,7 +40,7 @@ def test_effects_count_by_their_degrees_of_freedom(pilot):
             "full | a": base + a,
             "full | b": [*(base[:2] + b), "failed", "diverged"],
             "full | c": [0.4, "failed", "failed", "failed"],
-            "full | a + b": base + np.array([0.5, -0.5, 0.1, 0.0]),
+            "full | a + b + c": base + np.array([0.5, -0.5, 0.1, 0.0]),
             "head | baseline": base + head,
         }
     )
@@ -77,6 +77,13 @@ def test_what_is_no_table_of_runs_is_refused(tmp_path, text):
     path = tmp_path / "runs.csv"
     path.write_text(text)
     with pytest.raises(HarnessError, match=r"the pilot .*runs\.csv is no runs\.csv of a report"):
+        sd_of_differences(path)
+
+
+def test_cells_without_a_trick_set_are_refused(pilot):
+    path = pilot({"full | baseline": [0.5, 0.6], "full | a": [0.5, 0.7]})
+    path.write_text(path.read_text().replace("full | ", ""))
+    with pytest.raises(HarnessError, match=r"is no runs\.csv of a report"):
         sd_of_differences(path)
 
 
