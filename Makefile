@@ -27,7 +27,7 @@ test: lint  ## run the whole suite
 	$(BIN)/python -m pytest --numprocesses 2
 
 notebooks: .venv/.test  ## run the notebooks anew, in place; the tour reads the demo's runs
-	cd notebooks && ../$(BIN)/python -m nbconvert --log-level=WARN --KernelManager.transport=ipc --to notebook --execute --inplace *.ipynb
+	cd notebooks && PYTHONWARNINGS='ignore:IProgress not found' ../$(BIN)/python -m nbconvert --log-level=WARN --KernelManager.transport=ipc --to notebook --execute --inplace *.ipynb
 
 clean:  ## remove the environment and the tools' caches; the tracking store and the results stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
