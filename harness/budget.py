@@ -13,10 +13,11 @@ def frontier(cells: pd.DataFrame) -> pd.DataFrame:
 
     One frontier for each scenario. The choice is made on validation, since a maximum over test accuracies flatters
     itself; the time is that of the training steps at the probed rate, and of a teacher, not of choosing a learning
-    rate nor of pretraining. Cells without a probed rate are left out.
+    rate nor of pretraining. Cells without a probed rate are left out, and those of
+    which a replicate diverged: the mean of the others is a selection.
     """
     axes = axes_of(cells)
-    known = cells.dropna(subset=["train_s", "val_top1_mean"])
+    known = cells[cells["diverged"] == 0].dropna(subset=["train_s", "val_top1_mean"])
     known = known.assign(scenario=[scenario_of(row, axes) for row in known.to_dict("records")])
     ranked = known.sort_values(["train_s", "val_top1_mean"], ascending=[True, False], kind="stable")
     best = ranked.groupby("scenario")["val_top1_mean"].cummax()

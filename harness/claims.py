@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from harness.contrasts import KEYS
+from harness.errors import HarnessError
 from harness.family import Family
 from harness.stats import LEVEL, claim, critical_effect, seeds_needed, simultaneous, smallest_effect
 from harness.wording import bound_in_words
+from harness.wording import named as effect_name
 
 
 def judge(frame: pd.DataFrame, samples: Mapping[int, np.ndarray], family: Family | None) -> pd.DataFrame:
@@ -26,6 +28,12 @@ def judge(frame: pd.DataFrame, samples: Mapping[int, np.ndarray], family: Family
         return frame
     places = frame.loc[[*samples], [*KEYS]].itertuples(index=False, name=None)
     named = dict(zip(places, samples, strict=True))
+    lacking = [member for member in family.members if tuple(member[key] for key in KEYS) not in named]
+    if lacking:
+        raise HarnessError(
+            f"the primary contrast {effect_name(lacking[0])!r} is none of this grid's effects as this version names "
+            "them; `harness run` names them anew"
+        )
     rows = [named[tuple(member[key] for key in KEYS)] for member in family.members]
     judged = simultaneous([samples[row] for row in rows], LEVEL)
     lost = frame.loc[rows, ["diverged", "with_chance"]].to_numpy(dtype=float)

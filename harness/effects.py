@@ -149,6 +149,8 @@ def _top1(grid: Grid, contrast: Contrast, d: np.ndarray, generator: np.random.Ge
     found, resampled = paired_t(d), bca(d, generator)
     crossed = _over_examples(grid, contrast.weights)
     interval = f"{LEVEL:.0%} paired t over {terms_of(grid.plan).many}"
+    if 0 < contrast.share_of_orders < 1:
+        interval += ", for these orders"
     if math.isnan(found.low):
         interval = "none: n = 1" if found.n == 1 else "none: every pair differs alike"
     return {
@@ -204,12 +206,13 @@ def _order_se(tops: pd.DataFrame, contrast: Contrast) -> float:
 def _divergence(grid: Grid) -> Callable[[Weights], dict[str, float]]:
     """Return the function from a contrast to how often its sides diverged, and to its estimate with guesses for those.
 
-    The accuracy of guessing is 1 / classes; where a plan does not tell the classes there is no such estimate.
+    The rate is of the replicates that ended, in a result or by diverging. The accuracy of guessing is 1 / classes; where
+    a plan does not tell the classes there is no such estimate.
     """
     chance = {cell["cell"]: 1 / cell["classes"] for cell in grid.plan["cells"] if "classes" in cell}
-    lost = grid.runs["status"] == "diverged"
-    by_cell = lost.groupby(grid.runs["cell"]).agg(["sum", "count"]).T.to_dict()
-    ended = grid.runs[lost | (grid.runs["status"] == "finished")]
+    ended = grid.runs[grid.runs["status"].isin(["finished", "diverged"])]
+    lost = ended["status"] == "diverged"
+    by_cell = lost.groupby(ended["cell"]).agg(["sum", "count"]).T.to_dict()
     guessed = ended[METRIC].astype(float).where(~lost, ended["cell"].map(chance).astype(float))
     return partial(_diverged, by_cell, _by_seed(ended.assign(**{METRIC: guessed})), chance)
 
@@ -217,8 +220,9 @@ def _divergence(grid: Grid) -> Callable[[Weights], dict[str, float]]:
 def _diverged(
     by_cell: Mapping[Hashable, Mapping[str, int]], guessed: pd.DataFrame, chance: Mapping[str, float], weights: Weights
 ) -> dict[str, float]:
-    lost = [cell for cell in weights if by_cell[cell]["sum"]]
-    rate = sum(by_cell[cell]["sum"] for cell in lost) / sum(by_cell[cell]["count"] for cell in weights)
+    ended = [cell for cell in weights if cell in by_cell]
+    lost = [cell for cell in ended if by_cell[cell]["sum"]]
+    rate = sum(by_cell[cell]["sum"] for cell in lost) / max(sum(by_cell[cell]["count"] for cell in ended), 1)
     d = _paired(guessed, weights) if lost and chance.keys() >= {*lost} else pd.Series(dtype=float)
     return {"diverged": rate, "with_chance": float(d.mean())}
 

@@ -169,6 +169,8 @@ def _together(top: pd.DataFrame) -> list[str]:
     sentences = []
     for row in whole:
         both = combined[_place(row)]
+        if both["n"] != row["n"]:
+            continue  # over other seeds, the whole and its parts do not add up
         alone = both["estimate"] - row["estimate"]
         sentences.append(
             f"Under {_under(row)}, {row['trick']} give {_effect(both)}; each alone sums to {points(alone)} points, "

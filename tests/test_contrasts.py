@@ -78,7 +78,7 @@ def test_one_in_is_a_trick_alone_against_none():
 def test_leave_one_out_is_all_against_all_but_one():
     """Positive: the trick helps in the presence of the others."""
     v, whole = game("abcd"), frozenset("abcd")
-    found = values(["leave_one_out"])
+    found = values(["all", "leave_one_out"])
     assert of(found, "leave_one_out") == {t: v[whole] - v[whole - {t}] for t in "abcd"}
     assert [key[2] for key in found if key[0] == "leave_one_out"] == [
         "b + c + d",
@@ -534,3 +534,8 @@ def test_designs_are_recognised_in_a_plan_that_tells_none(designs, kinds):
     del plan["designs"]
     assert {c.kind for c in of_plan(plan)} == kinds
     assert kinds >= told
+
+
+def test_what_is_left_out_names_its_own_design_whatever_comes_first():
+    plan = plan_of({"full": build(["all", "leave_one_out"], "abc")}, "abc")
+    assert {c.design for c in of_plan(plan) if c.kind == "leave_one_out"} == {"leave_one_out"}

@@ -34,11 +34,12 @@ def left_out(group: Group) -> Iterator[Contrast]:
     """All tricks against all but one: what it is worth in the presence of the others."""
     for tricks, design in _tops(group).items():
         if design == "list":
-            continue
+            continue  # no design asks what one is worth on top of the others
         for trick in group.ordered(tricks):
             rest = tricks - {trick}
             if group.has(rest) and rest:
-                yield group.contrast("leave_one_out", trick, group.name(rest), design, {tricks: 1, rest: -1})
+                weights = {tricks: 1.0, rest: -1.0}
+                yield group.contrast("leave_one_out", trick, group.name(rest), "leave_one_out", weights)
 
 
 def steps(group: Group) -> Iterator[Contrast]:

@@ -174,6 +174,7 @@ def three(**column):
             "test_top1_mean": top1,
             "test_top1_sd": 0.01,
             "val_top1_mean": top1,
+            "diverged": 0,
         }
         for i, top1 in enumerate((0.5, 0.4, 0.6))
     ]
