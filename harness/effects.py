@@ -206,8 +206,8 @@ def _order_se(tops: pd.DataFrame, contrast: Contrast) -> float:
 def _divergence(grid: Grid) -> Callable[[Weights], dict[str, float]]:
     """Return the function from a contrast to how often its sides diverged, and to its estimate with guesses for those.
 
-    The rate is of the replicates that ended, in a result or by diverging. The accuracy of guessing is 1 / classes; where
-    a plan does not tell the classes there is no such estimate.
+    The rate is of the replicates that ended, in a result or by diverging. The accuracy of guessing is 1 / classes;
+    where a plan does not tell the classes there is no such estimate.
     """
     chance = {cell["cell"]: 1 / cell["classes"] for cell in grid.plan["cells"] if "classes" in cell}
     ended = grid.runs[grid.runs["status"].isin(["finished", "diverged"])]
