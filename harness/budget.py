@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.results import axes_of, scenario_of
-from harness.wording import duration, mean_sd
+from harness.wording import duration, mean_sd, some
 
 
 def frontier(cells: pd.DataFrame) -> pd.DataFrame:
@@ -13,17 +13,22 @@ def frontier(cells: pd.DataFrame) -> pd.DataFrame:
 
     One frontier for each scenario. The choice is made on validation, since a maximum over test accuracies flatters
     itself; the time is that of the training steps at the probed rate, and of a teacher, not of choosing a learning
-    rate nor of pretraining. Cells without a probed rate are left out, and those of
-    which a replicate diverged: the mean of the others is a selection.
+    rate nor of pretraining. Cells without a probed rate are left out, and those that lack a replicate: the mean of the
+    others is a selection.
     """
     axes = axes_of(cells)
-    known = cells[cells["diverged"] == 0].dropna(subset=["train_s", "val_top1_mean"])
+    known = _complete(cells)
     known = known.assign(scenario=[scenario_of(row, axes) for row in known.to_dict("records")])
     ranked = known.sort_values(["train_s", "val_top1_mean"], ascending=[True, False], kind="stable")
     best = ranked.groupby("scenario")["val_top1_mean"].cummax()
     first = ~ranked.assign(best=best).duplicated(["scenario", "best"])
     places = {scenario: place for place, scenario in enumerate(dict.fromkeys(known["scenario"]))}
     return ranked[first].sort_values("scenario", key=lambda s: s.map(places), kind="stable").reset_index(drop=True)
+
+
+def _complete(cells: pd.DataFrame) -> pd.DataFrame:
+    lost = cells[["failed", "diverged", "missing"]].sum(axis=1)
+    return cells[lost == 0].dropna(subset=["train_s", "val_top1_mean"])
 
 
 def within(cells: pd.DataFrame, seconds: float) -> list[str]:
@@ -45,4 +50,7 @@ def within(cells: pd.DataFrame, seconds: float) -> list[str]:
             f"Within {duration(seconds)} of training{at}: {best['cell']} ({best['train_s']:.3g} s), test top-1 "
             f"{mean_sd(best['test_top1_mean'], best['test_top1_sd'])} %."
         )
+    left_out = cells.loc[~cells.index.isin(_complete(cells).index), "cell"].tolist()
+    if left_out:
+        lines.append(f"Not considered, since their time is not measured or a replicate is missing: {some(left_out)}.")
     return lines

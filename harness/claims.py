@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,21 @@ def judge(frame: pd.DataFrame, samples: Mapping[int, np.ndarray], family: Family
     return frame
 
 
+def reach(rows: Sequence[Mapping[Any, Any]]) -> list[str]:
+    """Return what the primary contrasts that are not decided would have taken, by the spread that they have."""
+    m, left = len(rows), [row for row in rows if row["claim"] == "no evidence" and row["diverged"] == 0]
+    spread = [100 * critical_effect(row["n"], m) * row["sd"] for row in left if row["n"] > 1 and row["sd"] > 0]
+    if not spread:
+        return (
+            ["With fewer than two pairs nothing can be claimed: an effect cannot be told from chance."] if left else []
+        )
+    ends = dict.fromkeys(f"{value:.1f}" for value in (min(spread), max(spread)))
+    return [
+        f"By their own spread, a mean difference of {' to '.join(ends)} points would have been claimed first of "
+        f"{_count(m, 'contrast')}."
+    ]
+
+
 def power_lines(family: Family, seeds: int) -> list[str]:
     """Return what a family can show with so many seeds: in sd of its paired differences and, where known, in points."""
     m = len(family.members)
@@ -63,8 +79,9 @@ def power_lines(family: Family, seeds: int) -> list[str]:
 
     critical, smallest = critical_effect(seeds, m), smallest_effect(seeds, m, power=family.power)
     lines = [
-        f"With {seeds} seeds and {_count(m, 'primary contrast')} a claim needs a mean of {shown(critical)} of the "
-        f"paired differences; a true effect of {shown(smallest)} is claimed with a probability of {family.power:.0%}."
+        f"With {seeds} seeds and {_count(m, 'primary contrast')} the first claim needs a mean of {shown(critical)} of "
+        f"the paired differences; a true effect of {shown(smallest)} is claimed with a probability of "
+        f"{family.power:.0%}."
     ]
     if family.bound is not None and family.sd is not None:
         needed = seeds_needed(family.bound / (family.sd * max(family.scales)), m, power=family.power)

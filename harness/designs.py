@@ -35,6 +35,8 @@ class Built:
     aliases: tuple[str, ...] = ()
     """What a fraction cannot tell apart, as lines."""
     note: str = ""
+    sampled: bool = False
+    """Whether the orders were drawn at random: only then are they a sample of all orders."""
 
 
 def one_in(labels: Sequence[str]) -> list[TrickSet]:
@@ -107,7 +109,7 @@ def _build(design: str | DesignOf, labels: Sequence[str], left: Sequence[str]) -
         factors = _among(labels, given.tricks)
         orders = random_orders(factors, given.orders, given.seed)
         note = "" if len(orders) == given.orders else f"{given.orders} orders are asked; these are all there are"
-        return replace(_cumulative(labels, orders), note=note)
+        return replace(_cumulative(labels, orders), note=note, sampled=True)
     written = [tuple(labels)] if given is None else [tuple(x for x in order if x in labels) for order in given]
     return _cumulative(labels, written)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -69,12 +70,15 @@ _SEED = 0
 """Of the generator that draws bootstrap samples: the same runs give the same bytes."""
 
 
-def cells(runs: pd.DataFrame) -> pd.DataFrame:
+def cells(runs: pd.DataFrame, throughput: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return one row a cell: how many replicates finished and did not, mean and sd of test and validation top-1, costs.
 
-    `runs` is the frame of `results.runs_frame`.
+    `runs` is the frame of `results.runs_frame`, `throughput` that of the probe: speed is the geometric mean of its
+    rounds, as in the effects, and training time what it makes of the images seen. Without a probe both are as logged.
     """
     rows, axes = [], axes_of(runs)
+    rates, times = _rates(runs, throughput) if throughput is not None else (pd.DataFrame(), pd.DataFrame())
+    probed = {"images_per_s": rates, "train_s": times}
     for cell, group in runs.groupby("cell", sort=False):
         finished = group[group["status"] == "finished"]
         tops = {
@@ -94,6 +98,7 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
                 "missing": int(group["status"].isin(["missing", "running", "scheduled"]).sum()),
                 **tops,
                 **{metric: finished[metric].mean() for metric in ("test_mean_per_class", *COSTS)},
+                **{metric: _geometric_mean(table[cell]) for metric, table in probed.items() if cell in table},
             }
         )
     return pd.DataFrame(rows)
@@ -230,10 +235,7 @@ def _diverged(
 def _costs(grid: Grid) -> list[Callable[[Weights], dict[str, Any]]]:
     """Return, for each cost that was measured at all, the function from a contrast to its row."""
     finished = grid.runs[grid.runs["status"] == "finished"]
-    rates = grid.throughput.pivot_table(index="round", columns="cell", values="images_per_s", observed=True)
-    seconds = finished.groupby("cell")["train_s"].mean().astype(float).reindex(rates.columns)
-    # A training takes its time at the median rate, and longer or shorter as the rounds of the probe do.
-    times = rates.median() / rates * seconds
+    rates, times = _rates(grid.runs, grid.throughput)
     found: list[Callable[[Weights], dict[str, Any]]] = []
     for metric, table in zip(RATES, (rates, times), strict=True):
         if table.notna().any(axis=None):
@@ -243,6 +245,22 @@ def _costs(grid: Grid) -> list[Callable[[Weights], dict[str, Any]]]:
         if len(by_cell):
             found.append(partial(_exact, metric, by_cell.T.to_dict()))
     return found
+
+
+def _rates(runs: pd.DataFrame, throughput: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return images per second and the seconds of a training, rounds of the probe down and cells across.
+
+    A run's time is that of its images at the rate where it ran; here it is theirs at the rate of this probe, so that a
+    grid whose runs come from several hosts is compared on one. A teacher's part is taken to scale alike.
+    """
+    rates = throughput.pivot_table(index="round", columns="cell", values="images_per_s", observed=True)
+    finished = runs[runs["status"] == "finished"]
+    images = (finished["train_s"] * finished["images_per_s"]).astype(float).groupby(finished["cell"]).mean()
+    return rates, images.reindex(rates.columns) / rates
+
+
+def _geometric_mean(values: pd.Series) -> float:
+    return math.exp(fmean(map(math.log, values.dropna()))) if values.notna().any() else math.nan
 
 
 def _rate(metric: str, table: pd.DataFrame, weights: Weights) -> dict[str, Any]:

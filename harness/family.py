@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import sqrt
@@ -30,6 +30,8 @@ class Family:
     scales: tuple[float, ...] = ()
     """Of each member, its standard deviation in that of two cells' difference, if all cells vary independently."""
     power: float = 0.8
+    cells: tuple[tuple[str, ...], ...] = ()
+    """Of each member, the names of the cells it is computed from."""
     late: bool = False
     """Whether they were named, or changed, after the grid had begun."""
 
@@ -42,23 +44,30 @@ def family_of(primary: Primary | None, plan: Mapping[str, Any]) -> Family | None
     if primary is None:
         return None
     contrasts = of_plan(plan)
-    members: dict[tuple[str, ...], float] = {}
+    members: dict[tuple[str, ...], Contrast] = {}
     for number, wanted in enumerate(primary.contrasts):
         lists = {key: value if isinstance(value, tuple) else (value,) for key, value in wanted.given().items()}
         for values in product(*lists.values()):
             found = _find(dict(zip(lists, values, strict=True)), contrasts, number)
-            members[key_of(found)] = sqrt(sum(w**2 for w in found.weights.values()) / 2)
+            members[key_of(found)] = found
     named = tuple(dict(zip(KEYS, member, strict=True)) for member in members)
-    return Family(named, primary.bound, _sd(primary), tuple(members.values()), primary.power)
+    return Family(
+        named,
+        primary.bound,
+        _sd(primary, {cell["policy"] for cell in plan["cells"]}),
+        tuple(sqrt(sum(w**2 for w in found.weights.values()) / 2) for found in members.values()),
+        primary.power,
+        tuple(tuple(found.weights) for found in members.values()),
+    )
 
 
-def _sd(primary: Primary) -> float | None:
+def _sd(primary: Primary, policies: Collection[str]) -> float | None:
     """Return the stated standard deviation of a paired difference, or that of a pilot's."""
     if primary.pilot is None:
         return primary.sd
     from harness.pilot import sd_of_differences  # pandas takes a while to import
 
-    return sd_of_differences(Path(primary.pilot))
+    return sd_of_differences(Path(primary.pilot), policies)
 
 
 def _find(named: Mapping[str, str], contrasts: Sequence[Contrast], number: int) -> Contrast:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from harness.claims import power_lines
+from harness.claims import reach
 from harness.family import Family
 from harness.results import axes_of, scenario_of
 from harness.wording import (
     bound_in_words,
     mean_sd,
     named,
+    open_between,
     points,
     points_between,
     ratio,
@@ -29,11 +30,21 @@ _SCENARIOS = 4
 """Scenarios that have sentences of their own at most."""
 
 
-def findings(cells: pd.DataFrame, effects: pd.DataFrame, seeds: int, family: Family | None = None) -> list[str]:
-    """Return the findings of a grid as sentences, each with its n and interval. None claims more than n can carry."""
+def findings(
+    cells: pd.DataFrame,
+    effects: pd.DataFrame,
+    seeds: int,
+    family: Family | None = None,
+    tuning: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Return the findings of a grid as sentences, each with its n and interval. None claims more than n can carry.
+
+    `tuning` are the learning rates chosen, by cell, as the plan has them.
+    """
     top = effects[(effects["metric"] == "test_top1") & effects["estimate"].notna()]
     sentences = [
-        *_primary(effects, family, seeds),
+        *_primary(effects, family),
+        *_edges(tuning or {}),
         *_policies(cells, top),
         *_together(top),
         *_strongest(top),
@@ -52,12 +63,23 @@ def findings(cells: pd.DataFrame, effects: pd.DataFrame, seeds: int, family: Fam
     return sentences
 
 
-def _primary(effects: pd.DataFrame, family: Family | None, seeds: int) -> list[str]:
+def _edges(tuning: Mapping[str, Any]) -> list[str]:
+    """Return how many of the rates chosen end their list: what looks like a trick's worth may be a rate's."""
+    edges = [cell for cell, choice in tuning.items() if choice["at_edge"]]
+    if not edges:
+        return []
+    return [
+        f"In {len(edges)} of {len(tuning)} cells the learning rate chosen ends the list that was tried, so a better "
+        f"one may lie beyond, and a difference from such a cell may be one of rates: {some(edges, _LISTED)}."
+    ]
+
+
+def _primary(effects: pd.DataFrame, family: Family | None) -> list[str]:
     """Return what is claimed of the primary contrasts, a sentence for each sort of claim."""
     if family is None:
         return []
     if family.late:
-        return ["The primary contrasts were named after this grid had begun, so nothing is claimed of them."]
+        return ["The primary contrasts were named after there were runs of this grid, so nothing is claimed of them."]
     rows = effects[effects["role"] == "primary"].to_dict("records")
     bound = f" (less than {bound_in_words(family.bound)})" if family.bound else ""
     words = {
@@ -75,17 +97,24 @@ def _primary(effects: pd.DataFrame, family: Family | None, seeds: int) -> list[s
     ]
     for claim, text in words.items():
         found = [
-            f"{named(row)} {points(row['estimate'])} points ({_between(row)})" for row in rows if row["claim"] == claim
+            f"{named(row)} {points(row['estimate'])} points ({_between(row)})"
+            for row in rows
+            if row["claim"] == claim and not (claim == "no evidence" and row["diverged"] > 0)
         ]
         sentences += [f"{text}: {'; '.join(found)}."] if found else []
-    if any(row["claim"] == "no evidence" for row in rows):
-        sentences += [" ".join(power_lines(family, seeds))]
-    return sentences
+    lost = [
+        f"{named(row)}, {row['diverged']:.0%} of whose replicates diverged "
+        f"({points(row['with_chance'])} points with guessing in their place)"
+        for row in rows
+        if row["claim"] == "no evidence" and row["diverged"] > 0
+    ]
+    sentences += [f"Not judged, since replicates diverged: {'; '.join(lost)}."] if lost else []
+    return sentences + reach(rows)
 
 
 def _between(row: Row) -> str:
     low, high = row["simultaneous_low"], row["simultaneous_high"]
-    return "no interval" if pd.isna(low) else points_between(low, high)
+    return "no interval" if pd.isna(low) else open_between(low, high)
 
 
 def coverage(plan: Mapping[str, Any]) -> str:
@@ -194,15 +223,13 @@ def _strongest(top: pd.DataFrame) -> list[str]:
     sentences = []
     for under, group in rows.groupby(rows.apply(_under, axis=1) if len(rows) else "policy", sort=False):
         best = group.sort_values("estimate", key=abs).iloc[-1].to_dict()
-        if best["estimate"] == 0:
-            sentences.append(f"Under {under}, no trick made any difference.")
-            continue
-        sentences.append(f"Under {under}, the largest measured difference is {best['trick']}: {_effect(best)}.")
+        of = f"of {len(group)} " if len(group) > 1 else ""
+        sentences.append(f"Under {under}, the largest {of}measured differences is {best['trick']}: {_effect(best)}.")
     if len(sentences) <= _LISTED:
         return sentences
     largest = rows.sort_values("estimate", key=abs, ascending=False).head(_LISTED).to_dict("records")
     listed = "; ".join(f"{row['trick']} under {_under(row)} {_effect(row)}" for row in largest)
-    return [f"Of {len(rows)} effects the largest measured: {listed}."]
+    return [f"Of {len(rows)} effects the largest measured, which flatter themselves: {listed}."]
 
 
 def _crossed(top: pd.DataFrame) -> list[str]:
@@ -213,23 +240,30 @@ def _crossed(top: pd.DataFrame) -> list[str]:
         found = rows[(rows["against"] != "") == crossed].to_dict("records")
         if found:
             sentences.append(
-                f"Of {len(found)} measures of whether a trick's worth {text}, the clearest is "
-                f"{named(found[0])}: {_effect(found[0])}."
+                f"Of {len(found)} measures of whether a trick's worth {text}, the clearest, which "
+                f"flatters itself, is {named(found[0])}: {_effect(found[0])}."
             )
     return sentences
 
 
 def _costs(effects: pd.DataFrame) -> list[str]:
-    """Return what tricks cost in training time: the dearest, and whether the others cost anything."""
-    rows = effects[(effects["kind"] == "one_in") & (effects["metric"] == "train_s") & effects["estimate"].notna()]
+    """Return which trick surely adds most to the training time, or how much any of them may add."""
+    rows = effects[(effects["kind"] == "one_in") & (effects["metric"] == "train_s") & effects["low"].notna()]
     if rows.empty:
         return []
-    if not (rows["low"] > 0).any():
-        return ["No trick measurably adds to the training time."]
-    dear = rows[rows["low"] > 0].sort_values("estimate", ascending=False).iloc[0].to_dict()
-    between = f" (95 % interval {ratio_between(dear['low'], dear['high'])})"
+    surely = rows[rows["low"] > 0]
+    if surely.empty:
+        most = rows.sort_values("high").iloc[-1].to_dict()
+        return [
+            f"No trick surely adds to the training time; {most['trick']} under {_under(most)} may by as much as "
+            f"{ratio(most['high'])} (the end of its 95 % interval)."
+        ]
+    dear = surely.sort_values("estimate").iloc[-1].to_dict()
+    between = ratio_between(dear["low"], dear["high"])
     what = f"{dear['trick']} under {_under(dear)}"
-    return [f"The trick that adds most to the training time is {what}: {ratio(dear['estimate'])}{between}."]
+    return [
+        f"The trick that adds most to the training time is {what}: {ratio(dear['estimate'])} (95 % interval {between})."
+    ]
 
 
 def _diverged(cells: pd.DataFrame) -> list[str]:

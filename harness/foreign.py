@@ -95,7 +95,13 @@ def _terms(source: Source, columns: Columns) -> Terms:
 def _coverage(terms: Terms, runs: pd.DataFrame) -> str:
     if not terms.paired_by:
         return "The intervals cover what differs between the runs of a cell; what these share, the table does not say."
-    told = f"The intervals cover what differs between {terms.many}; what these share, the table does not say."
+    told = (
+        f"The intervals cover what differs between {terms.many}, taken as independent; what they share, the table does "
+        "not say."
+    )
+    if " × " in terms.paired_by:
+        one = terms.paired_by.replace(" × ", " or one ")
+        told += f" Blocks of one {one} are alike, so for new ones of either the intervals are too narrow."
     if runs.groupby("cell")["seed"].agg(frozenset).nunique() > 1:
         told += f" Cells lack {terms.many}, so their means are over unlike ones: only paired differences compare like."
     return told

@@ -75,8 +75,8 @@ class GridRun:
         self.outcome.settled = len(self._plan.replicates) - len(todo)
         facts = summarise(self._plan)
         plan = {PLAN: json.dumps(facts, indent=1).encode()}
-        # What is named at a later run is not named before the data.
-        if self._store.read_artifact(self._log.parent, PLAN) is None:
+        # What is named at a later run is not named before the data, nor what another grid has shown already.
+        if self._store.read_artifact(self._log.parent, PLAN) is None and not self._seen(todo):
             plan[PRIMARY] = json.dumps(facts["primary"], indent=1).encode()
         if not todo:
             self._log.artifacts(self._log.run_id, plan)  # a later version may tell more of it
@@ -98,6 +98,23 @@ class GridRun:
             status = self._status()
         finally:
             self._log.close(status)
+
+    def _known(self, todo: Sequence[Replicate]) -> bool:
+        """Whether any of the trainings was made already, for another grid: who names its contrasts may have seen it."""
+        shared, _ = self._divide(todo)
+        return bool(shared)
+
+    def _seen(self, todo: Sequence[Replicate]) -> bool:
+        """Whether all that a primary contrast is computed from exists at some seed: it may have been looked at."""
+        if self._plan.family is None:
+            return False
+        shared, _ = self._divide(todo)
+        there = {(replicate.cell.name, replicate.seed) for replicate, _ in shared}
+        return any(
+            all((cell, seed) in there for cell in cells)
+            for cells in self._plan.family.cells
+            for seed in self._plan.study.spec.seeds
+        )
 
     def _status(self) -> str:
         """Return the status of a grid of which nothing is left to do."""

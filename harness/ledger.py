@@ -7,7 +7,7 @@ import io
 import platform
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from statistics import median
+from statistics import geometric_mean
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -211,7 +211,7 @@ class Ledger:
         rounds = self._speed[program]
         if not rounds:
             return {}
-        rate = median(r.images_per_s for r in rounds)
+        rate = geometric_mean(r.images_per_s for r in rounds)
         memory = float(max(r.peak_memory_bytes for r in rounds))
         seconds = images / rate + self._teacher_s(training)
         return {"images_per_s": rate, "train_s": seconds, "peak_memory_bytes": memory}
@@ -221,7 +221,7 @@ class Ledger:
         content = training.teacher.origin.content if training.teacher else None
         for teacher in self._plan.prerequisites:
             if teacher.training.digest == content and self._speed[teacher.program]:
-                return teacher.images / median(r.images_per_s for r in self._speed[teacher.program])
+                return teacher.images / geometric_mean(r.images_per_s for r in self._speed[teacher.program])
         return 0.0
 
     def _params(self, replicate: Replicate) -> dict[str, str]:

@@ -45,7 +45,7 @@ def add_foreign(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--lower-is-better", action="store_true", help="the metric is an error: report one minus it")
     for name, text in {
         "--trick-columns": "on or off, or of a few levels, of which the first, or none, is the reference",
-        "--pair-by": "what runs of a pair share, such as seed or fold (default: runs are not paired)",
+        "--pair-by": "what runs of a pair share, such as seed (default: runs are not paired)",
         "--scenario-columns": "within each of whose values effects are taken, such as a data set",
     }.items():
         group.add_argument(name, type=_names, default=(), metavar="X,Y,…", help=text)

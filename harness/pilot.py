@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -12,15 +13,17 @@ from harness.errors import HarnessError
 from harness.foreign import grid_of
 
 
-def sd_of_differences(path: Path) -> float:
+def sd_of_differences(path: Path, policies: Collection[str]) -> float:
     """Return the pooled standard deviation of the paired differences of test top-1 in a report's `runs.csv`.
 
-    Pooled over the effects of single tricks and of policies; an effect of n pairs counts n − 1 times, one whose pairs
-    differ alike, as those of a trick that changes nothing, not at all. Raises HarnessError where the file cannot be
-    read or holds no effect with a spread.
+    Of its policies those in `policies` count, or all where none is there. Pooled over the effects of single tricks and
+    of policies; an effect of n pairs counts n − 1 times, one whose pairs differ alike, as those of a trick that changes
+    nothing, not at all. Raises HarnessError where the file cannot be read or holds no effect with a spread.
     """
     try:
-        found = effects(grid_of(pd.read_csv(path, keep_default_na=False, na_values=[""])))
+        runs = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        ours = runs["policy"].isin([*policies])
+        found = effects(grid_of(runs[ours] if ours.any() else runs))
     except OSError as error:
         raise HarnessError(f"cannot read the pilot {path}: {error.strerror}") from None
     except (ValueError, TypeError, LookupError) as error:

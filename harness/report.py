@@ -65,7 +65,7 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
     Every file is replaced whole, and one that an earlier report wrote and this one does not have is removed. The same
     runs give the same bytes.
     """
-    cells, effects = cells_of(grid.runs), effects_of(grid)
+    cells, effects = cells_of(grid.runs, grid.throughput), effects_of(grid)
     data_sets = over_data(grid.runs, np.random.default_rng(0))
     terms = terms_of(grid.plan)
     made = tables.of_grid(grid, cells, effects, data_sets)
@@ -87,7 +87,10 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
     files |= {f"tables/{name}.tex": latex(frame).encode() for name, frame in shown.items() if name in _PRINTED}
     context = {
         "plan": grid.plan,
-        "findings": [terms.said(text) for text in findings(cells, effects, len(grid.plan["seeds"]), grid.family)],
+        "findings": [
+            terms.said(text)
+            for text in findings(cells, effects, len(grid.plan["seeds"]), grid.family, grid.plan.get("tuning", {}))
+        ],
         "counts": _counts(grid),
         "command": command,
         "links": links,

@@ -110,6 +110,7 @@ def _designs(plan: Plan) -> list[dict[str, Any]]:
                 "kind": built.kind,
                 "factors": list(built.factors),
                 "orders": [list(order) for order in built.orders],
+                "sampled": built.sampled,
                 "resolution": built.resolution,
                 "aliases": list(built.aliases),
                 "note": built.note,

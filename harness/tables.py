@@ -71,7 +71,7 @@ def data_sets_table(data_sets: pd.DataFrame) -> pd.DataFrame | None:
                 {
                     "gain": wording.points(row["gain"]),
                     "95 % interval of the gain": wording.points_between(row["gain_low"], row["gain_high"]),
-                    "gains in": wording.number(100 * row["p_improvement"], ".0f") + " %",
+                    "gains in, %": wording.number(100 * row["p_improvement"], ".0f"),
                 }
                 if gains
                 else {}
@@ -89,7 +89,7 @@ def primary_table(effects: pd.DataFrame) -> pd.DataFrame | None:
             "effect": wording.named(row),
             "claim": row["claim"],
             "points of top-1": wording.points(row["estimate"]),
-            "simultaneous 95 % interval": wording.points_between(row["simultaneous_low"], row["simultaneous_high"]),
+            "simultaneous 95 % interval": wording.open_between(row["simultaneous_low"], row["simultaneous_high"]),
             "p (Holm)": wording.p_value(row["p_holm"]),
             "n": row["n"],
             "95 % interval alone": wording.points_between(row["low"], row["high"]),

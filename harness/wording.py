@@ -98,11 +98,17 @@ def named(row: Mapping[Any, Any]) -> str:
 
 def points(fraction: float) -> str:
     """Return a difference of top-1, a fraction, in signed points."""
-    return NOTHING if math.isnan(fraction) else f"{100 * fraction:+.1f}".replace("-0.0", "+0.0").replace("-", "−")
+    # A small loss stays a loss: −0.0 is below 0.
+    return NOTHING if math.isnan(fraction) else f"{100 * (fraction or 0.0):+.1f}".replace("-", "−")
 
 
 def points_between(low: float, high: float) -> str:
-    """Return an interval of a difference of top-1 in points; one that ends at exactly 0 leaves 0 out."""
+    """Return an interval of a difference of top-1 in points."""
+    return NOTHING if math.isnan(low) else f"{points(low)} to {points(high)}"
+
+
+def open_between(low: float, high: float) -> str:
+    """Return a simultaneous interval in points: it is open, so that one that ends at exactly 0 leaves 0 out."""
     if math.isnan(low):
         return NOTHING
     return f"{'above 0' if low == 0 else points(low)} to {'below 0' if high == 0 else points(high)}"

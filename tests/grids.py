@@ -53,6 +53,7 @@ def plan_of(
             "kind": built.kind,
             "factors": built.factors,
             "orders": built.orders,
+            "sampled": built.sampled,
             "resolution": built.resolution,
             "aliases": built.aliases,
             "note": built.note,

@@ -278,7 +278,10 @@ def test_costs_that_were_not_measured_have_no_rows():
 
 def test_costs_that_one_side_lacks_are_no_number():
     outcomes = {"full | baseline": [0.5, 0.6], "full | mixup": [0.5, 0.6], "full | cosine": [0.5, 0.6]}
-    figures = {cell: {"train_s": 2.0, "peak_memory_bytes": 7.0} for cell in ("full | baseline", "full | cosine")}
+    figures = {
+        cell: {"train_s": 2.0, "images_per_s": 9.0, "peak_memory_bytes": 7.0}
+        for cell in ("full | baseline", "full | cosine")
+    }
     rates = {cell: [100.0, 110.0] for cell in figures}
     table = effects(runs_table(outcomes, figures), throughput_table(rates))
     for metric in ("images_per_s", "train_s", "peak_memory_bytes"):
@@ -478,7 +481,12 @@ def test_costs_of_every_kind_are_contrasts_of_logarithms_or_figures():
     rates = {cell["cell"]: 100 * drift / slow(cell["tricks"]) for cell in plan["cells"]}
 
     def figures(_, tricks):
-        return {"train_s": 4 * slow(tricks), "peak_memory_bytes": 1e9 + 3e6 * len(tricks), "trainable_params": 7.0}
+        return {
+            "train_s": 4 * slow(tricks),
+            "images_per_s": 90 / slow(tricks),
+            "peak_memory_bytes": 1e9 + 3e6 * len(tricks),
+            "trainable_params": 7.0,
+        }
 
     found = effects_of(grid_from(plan, lambda *_: 0.5, figures, rates))
     both = math.log(2)
@@ -508,14 +516,31 @@ def test_costs_of_every_kind_are_contrasts_of_logarithms_or_figures():
 def test_training_time_has_the_interval_of_the_rounds():
     runs = runs_table(
         {"full | baseline": [0.5, 0.6], "full | mixup": [0.5, 0.7]},
-        {"full | baseline": {"train_s": 10.0}, "full | mixup": {"train_s": 30.0}},
+        {
+            "full | baseline": {"train_s": 10.0, "images_per_s": 100.0},
+            "full | mixup": {"train_s": 30.0, "images_per_s": 50.0},
+        },
     )
     base, slow = np.array([100.0, 120.0, 90.0]), np.array([50.0, 55.0, 51.0])
     table = effects(runs, throughput_table({"full | baseline": base, "full | mixup": slow}))
     found = row(table, "full", "mixup", "train_s")
-    d = np.log(30 * np.median(slow) / slow) - np.log(10 * np.median(base) / base)
+    d = np.log(30 * 50 / slow) - np.log(10 * 100 / base)
     assert found["estimate"] == pytest.approx(d.mean())
     assert (found["low"], found["high"]) == pytest.approx(interval_of(d))
+
+
+def test_runs_of_another_host_take_the_time_they_would_take_here():
+    """The baseline ran on a host of a quarter of the speed: the same work, so no difference but that of the probe."""
+    outcomes = {"full | baseline": [0.5, 0.6], "full | mixup": [0.5, 0.7]}
+    there, here = {"train_s": 40.0, "images_per_s": 100.0}, {"train_s": 10.0, "images_per_s": 400.0}
+    runs = runs_table(outcomes, dict(zip(outcomes, (there, here), strict=True)))
+    probe = throughput_table({cell: [400.0, 300.0] for cell in outcomes})
+    found = row(effects(runs, probe), "full", "mixup", "train_s")
+    assert found["estimate"] == pytest.approx(0)
+    table = cells(runs, probe)
+    rate = math.sqrt(400 * 300)
+    assert table["images_per_s"].tolist() == pytest.approx([rate, rate])
+    assert table["train_s"].tolist() == pytest.approx([4000 / rate] * 2)
 
 
 # Other test images.

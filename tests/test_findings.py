@@ -81,12 +81,13 @@ def test_nothing_is_claimed_where_nothing_was_named():
 
 
 def test_primary_contrasts_go_first_with_what_they_are_read_off():
-    whole, helps, unknown, power, *rest = claimed(TABLES["gain"])
+    whole, helps, unknown, reach, *rest = claimed(TABLES["gain"])
     assert whole.startswith("2 primary contrasts, named before the data, are judged together")
     assert "(n = 6)" in whole
     assert helps.startswith("What helps: a under full +10.1 points (above 0 to ")  # beside one that is not rejected
     assert unknown.startswith("What these data cannot tell: b under full +0.1 points (−")
-    assert power.startswith("With 6 seeds and 2 primary contrasts")
+    assert reach.startswith("By their own spread, a mean difference of ")
+    assert reach.endswith("points would have been claimed first of 2 contrasts.")
     assert not [s for s in rest if "primary" in s]
 
 
@@ -106,7 +107,7 @@ def test_a_null_table_states_no_effect():
 
 def test_what_was_named_late_is_not_claimed():
     found = claimed(TABLES["gain"], late=True)
-    assert "after this grid had begun" in found[0]
+    assert "after there were runs of this grid" in found[0]
     assert not [s for s in found if "helps" in s]
 
 

@@ -27,7 +27,7 @@ def pilot(tmp_path):
 
 def test_spread_of_one_effect_is_its_sd(pilot):
     base, d = np.array([0.5, 0.9, 0.1, 0.4]), np.array([0.01, 0.04, -0.03, 0.02])
-    assert sd_of_differences(pilot({"full | baseline": base, "full | a": base + d})) == pytest.approx(d.std(ddof=1))
+    assert sd_of_differences(pilot({"full | baseline": base, "full | a": base + d}), ()) == pytest.approx(d.std(ddof=1))
 
 
 def test_effects_count_by_their_degrees_of_freedom(pilot):
@@ -45,7 +45,7 @@ def test_effects_count_by_their_degrees_of_freedom(pilot):
         }
     )
     pooled = (3 * a.var(ddof=1) + b.var(ddof=1) + 3 * head.var(ddof=1)) / 7
-    assert sd_of_differences(path) == pytest.approx(math.sqrt(pooled))
+    assert sd_of_differences(path, ()) == pytest.approx(math.sqrt(pooled))
 
 
 def test_spread_over_scenarios(pilot):
@@ -59,7 +59,7 @@ def test_spread_over_scenarios(pilot):
     runs.insert(0, "lr", runs["cell"].str.rsplit(" ", n=1).str[-1].astype(float))
     runs.to_csv(path, index=False)
     pooled = np.mean([np.var([0.1, 0.0, -0.1], ddof=1), np.var([0.02, 0.0, 0.01], ddof=1)])
-    assert sd_of_differences(path) == pytest.approx(math.sqrt(pooled))
+    assert sd_of_differences(path, ()) == pytest.approx(math.sqrt(pooled))
 
 
 @pytest.mark.parametrize(
@@ -77,21 +77,21 @@ def test_what_is_no_table_of_runs_is_refused(tmp_path, text):
     path = tmp_path / "runs.csv"
     path.write_text(text)
     with pytest.raises(HarnessError, match=r"the pilot .*runs\.csv is no runs\.csv of a report"):
-        sd_of_differences(path)
+        sd_of_differences(path, ())
 
 
 def test_cells_without_a_trick_set_are_refused(pilot):
     path = pilot({"full | baseline": [0.5, 0.6], "full | a": [0.5, 0.7]})
     path.write_text(path.read_text().replace("full | ", ""))
     with pytest.raises(HarnessError, match=r"is no runs\.csv of a report"):
-        sd_of_differences(path)
+        sd_of_differences(path, ())
 
 
 def test_what_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(HarnessError, match=r"cannot read the pilot .*: No such file"):
-        sd_of_differences(tmp_path / "runs.csv")
+        sd_of_differences(tmp_path / "runs.csv", ())
     with pytest.raises(HarnessError, match="cannot read the pilot"):
-        sd_of_differences(tmp_path)
+        sd_of_differences(tmp_path, ())
 
 
 @pytest.mark.parametrize(
@@ -105,11 +105,11 @@ def test_what_cannot_be_read_is_refused(tmp_path):
 )
 def test_a_pilot_without_two_pairs_that_differ_says_nothing_of_the_spread(pilot, outcomes):
     with pytest.raises(HarnessError, match="no effect of two pairs that differ"):
-        sd_of_differences(pilot(outcomes))
+        sd_of_differences(pilot(outcomes), ())
 
 
 def test_what_changes_nothing_is_no_spread(pilot):
     """A trick without effect under a policy shares the runs of the cell without it."""
     base, d = np.array([0.5, 0.9, 0.1]), np.array([0.01, 0.04, -0.03])
     path = pilot({"full | baseline": base, "full | a": base + d, "full | noop": base})
-    assert sd_of_differences(path) == pytest.approx(d.std(ddof=1))
+    assert sd_of_differences(path, ()) == pytest.approx(d.std(ddof=1))

@@ -69,8 +69,16 @@ def test_trick_set_of_a_cell(name):
     assert wording.trick_set(f"full | {name}") == name
 
 
-def test_nothing_has_no_sign_of_less():
-    assert wording.points(-0.0001) == wording.points(0.0) == "+0.0"
+def test_a_small_loss_stays_a_loss_and_nothing_has_no_sign_of_less():
+    assert wording.points(-0.0001) == "−0.0"
+    assert wording.points(-0.0) == wording.points(0.0) == "+0.0"
+
+
+def test_only_simultaneous_intervals_are_open():
+    """Holm's bound of exactly 0 leaves 0 out; a bootstrap's does not."""
+    assert wording.open_between(0.0, 0.02) == "above 0 to +2.0"
+    assert wording.open_between(-0.02, 0.0) == "−2.0 to below 0"
+    assert wording.points_between(0.0, 0.02) == "+0.0 to +2.0"
 
 
 def test_a_study_of_the_harness_speaks_of_seeds():

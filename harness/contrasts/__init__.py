@@ -34,7 +34,8 @@ _CROSSED = ("one_in", "combined", "main")
 def contrasts(cells: Sequence[Cell], designs: Callable[[str, str], Sequence[Built]]) -> list[Contrast]:
     """Return every contrast that `cells` allow, scenario by scenario and policy by policy.
 
-    `designs` returns the designs of a policy in a scenario. Policies are held against the first, scenarios too.
+    `designs` returns the designs of a policy in a scenario. Policies are held against the first, scenarios against that
+    which differs by one axis alone, at its first level.
     """
     found: dict[tuple[str, str], dict[TrickSet, Cell]] = {}
     for cell in cells:
@@ -47,9 +48,9 @@ def contrasts(cells: Sequence[Cell], designs: Callable[[str, str], Sequence[Buil
     for group in groups:
         ours = within[group.policy, group.scenario]
         here = [other for other in groups if other.scenario == group.scenario]
-        there = next(other for other in groups if other.policy == group.policy)
+        there = _references(group, [other for other in groups if other.policy == group.policy])
         result += [*_policy(group, here), *ours]
-        for first, name in ((here[0], here[0].policy), (there, there.scenario)):
+        for first, name in ((here[0], here[0].policy), *((other, other.scenario) for other in there)):
             if first is not group:
                 result += _crossed(group, ours, first, within[first.policy, first.scenario], name)
     once: dict[tuple[str, ...], Contrast] = {}
@@ -71,13 +72,15 @@ def of_plan(plan: Mapping[str, Any]) -> list[Contrast]:
             scenario(row.get("levels", {})),
             frozenset(row["tricks"]),
             trick_set(row["cell"]),
+            tuple(row.get("levels", {}).items()),
         )
         for row in plan["cells"]
     ]
     told: dict[tuple[str, str], list[Built]] = {}
     for row in plan.get("designs", ()):
         sets, orders = (tuple(map(tuple, row[key])) for key in ("sets", "orders"))
-        built = Built(row["kind"], tuple(row["factors"]), sets, orders, row["resolution"])
+        sampled = row.get("sampled", False)
+        built = Built(row["kind"], tuple(row["factors"]), sets, orders, row["resolution"], sampled=sampled)
         for policy, levels in product(row["policies"], row["levels"]):
             told.setdefault((policy, scenario(levels)), []).append(built)
 
@@ -86,6 +89,13 @@ def of_plan(plan: Mapping[str, Any]) -> list[Contrast]:
         return told.get((policy, place)) or recognise(sets, [*plan["tricks"]])
 
     return contrasts(cells, designs)
+
+
+def _references(group: Group, alike: Sequence[Group]) -> list[Group]:
+    """Return the scenarios of a policy that differ from its own by one axis, which is at its first level there."""
+    first = {axis: level for other in reversed(alike) for axis, level in other.levels.items()}
+    wanted = [group.levels | {axis: level} for axis, level in first.items() if group.levels[axis] != level]
+    return [other for levels in wanted for other in alike if other.levels == levels]
 
 
 def _policy(group: Group, here: Sequence[Group]) -> Iterator[Contrast]:

@@ -78,15 +78,17 @@ def _shapley_weights(design: Built, trick: str) -> dict[TrickSet, float]:
 
 
 def _shapley_of_orders(group: Group, design: Built, name: str) -> Iterator[Contrast]:
-    """Yield the means over orders; none where a cell of an order is not there, since what is left is no sample."""
+    """Yield the means over all orders, or a sample of them; orders chosen by hand, or the rest of some, are none."""
     orders, whole = design.orders, frozenset(design.factors)
+    share = len(orders) / factorial(len(whole))
+    if not design.sampled and share < 1:
+        return
     if not all(frozenset(order) == whole and group.has(*prefixes(order)) for order in orders):
         return
     # An order and its reverse are drawn as one, so that the two are no independent draws.
     paired = all(order[::-1] in orders for order in orders)
     draws = [(order, order[::-1]) for order in orders if order < order[::-1]] if paired else [(o,) for o in orders]
     found = Contrast("shapley", group.policy, "", "", group.scenario, f"{name}: {len(orders)} orders", {})
-    share = len(orders) / factorial(len(whole))
     for trick in group.ordered(whole):
         each = tuple(group.weights(_added(trick, draw)) for draw in draws)
         weights = group.weights(_added(trick, orders))

@@ -25,6 +25,8 @@ class Cell:
     tricks: TrickSet
     trick_set: str
     """The name of the trick set, as people read it."""
+    levels: tuple[tuple[str, str], ...] = ()
+    """The levels of the axes, which make the scenario."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class Group:
     scenario: str
     cells: Mapping[TrickSet, Cell]
     designs: Sequence[Built]
+
+    @property
+    def levels(self) -> dict[str, str]:
+        """The levels of the axes."""
+        return dict(next(iter(self.cells.values())).levels)
 
     def has(self, *sets: TrickSet) -> bool:
         """Whether there is a cell for each of these."""

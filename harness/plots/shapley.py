@@ -18,7 +18,8 @@ from harness.wording import points
 def shapley(effects: pd.DataFrame) -> Figure | None:
     """Draw the Shapley value of each trick on test top-1 with its interval, the largest first, and their sum.
 
-    The sum is the effect of all tricks together. One panel a policy, scenario and design. None where none is known.
+    The sum is the effect of all tricks together, as the design has it. One panel a policy, scenario and design. None
+    where none is known.
     """
     found = top1(effects, "shapley")
     if found["estimate"].isna().all():
@@ -38,7 +39,7 @@ def shapley(effects: pd.DataFrame) -> Figure | None:
             panel.tick_params(labelbottom=True)
         figure.suptitle("Shapley values: each trick's share of the combined effect", x=0.01, ha="left", fontsize=11)
         name = interval_name(found)
-        parts = [f"lines: {name}" if name else "", "hatched: a loss; sum: the effect of all tricks together"]
+        parts = [f"lines: {name}" if name else "", "hatched: a loss; sum: what they share out"]
         footer(figure, [*parts, note])
     return figure
 

@@ -120,7 +120,6 @@ def _by_position(steps: pd.DataFrame) -> Figure:
         for panel in panels[-2:]:
             panel.set_xlabel("place in the order")
         scale(figure, image, panels)
-        orders = steps["design"].nunique()
-        figure.suptitle(f"What each trick adds, by its place in {orders} orders", x=0.01, ha="left", fontsize=11)
-        footer(figure, ["mean step in points, and in brackets the number of orders it is a mean of", note])
+        figure.suptitle("What each trick adds, by its place in the order", x=0.01, ha="left", fontsize=11)
+        footer(figure, ["mean step in points, and in brackets of how many distinct steps", note])
     return figure

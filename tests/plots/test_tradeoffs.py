@@ -174,7 +174,9 @@ def three(**column):
             "test_top1_mean": top1,
             "test_top1_sd": 0.01,
             "val_top1_mean": top1,
+            "failed": 0,
             "diverged": 0,
+            "missing": 0,
         }
         for i, top1 in enumerate((0.5, 0.4, 0.6))
     ]
