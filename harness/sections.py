@@ -98,7 +98,8 @@ def of_grid(grid: Grid) -> tuple[Section, ...]:
             tables=("shapley",),
             note="What a trick adds, averaged over every order of stacking; the values sum to what all tricks give "
             "together. From a fraction of resolution V they are those of the fitted second-order model, and sum to "
-            "what that gives; from sampled orders the standard error of the sampling stands beside the interval over seeds.",
+            "what that gives; from sampled orders the standard error of the sampling stands beside the interval over "
+            "seeds.",
         ),
         Section(
             "What depends on what",

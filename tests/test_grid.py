@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import specfile
+from harness import cli, specfile
 from harness.grid import GridRun
 from harness.plan import make_plan
 from harness.versions import versions
@@ -62,3 +62,14 @@ def test_naming_none_at_first_is_kept_too(run):
 def test_a_grid_of_an_earlier_version_gets_no_primary_contrasts_later(run):
     """It has a plan: whatever is named now is named after its data."""
     assert "primary.json" not in run({"plan.json": b"{}"}, MIXUP)
+
+
+@pytest.mark.parametrize(("seeds", "late"), [("3", True), ("[7, 8]", False)])
+def test_contrasts_that_another_grid_has_shown_are_late(stored, write_spec, seeds, late):
+    """Two seeds were looked at: with a third, the same contrast is none named before its data; on new seeds it is."""
+    assert cli.main(["run", str(write_spec()), "--inline"]) == cli.DONE
+    spec = write_spec(("seeds: 2", f"seeds: {seeds}\n{MIXUP}"))
+    assert cli.main(["run", str(spec), "--inline"]) == cli.DONE
+    told = (stored.results / "tiny" / "report.md").read_text()
+    assert ("named after there were runs" in told) == late
+    assert ("1 primary contrast, named before the data" in told) != late
