@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.results import axes_of, scenario_of
-from harness.wording import duration, mean_sd, some
+from harness.wording import mean_sd, some
 
 
 def frontier(cells: pd.DataFrame) -> pd.DataFrame:
@@ -41,13 +41,13 @@ def within(cells: pd.DataFrame, seconds: float) -> list[str]:
         if fitting.empty:
             quickest = rows.iloc[0]
             lines.append(
-                f"Within {duration(seconds)} of training{at}: nothing; the quickest cell, {quickest['cell']}, takes "
+                f"Within {seconds:g} s of training{at}: nothing; the quickest cell, {quickest['cell']}, takes "
                 f"{quickest['train_s']:.3g} s."
             )
             continue
         best = fitting.iloc[-1]
         lines.append(
-            f"Within {duration(seconds)} of training{at}: {best['cell']} ({best['train_s']:.3g} s), test top-1 "
+            f"Within {seconds:g} s of training{at}: {best['cell']} ({best['train_s']:.3g} s), test top-1 "
             f"{mean_sd(best['test_top1_mean'], best['test_top1_sd'])} %."
         )
     left_out = cells.loc[~cells.index.isin(_complete(cells).index), "cell"].tolist()

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(side.lower(), metavar=side, help="a spec, SPEC@COMMIT, a results folder or its runs.csv")
     sub.add_argument("--out", type=Path, metavar="DIR", help="write the comparison there too, as CSV and Markdown")
     sub = command("ui", _ui, "start the MLflow UI on this workspace's store, with links to the prepared views")
-    sub.add_argument("--port", type=_positive, default=5000, help="port on loopback (default: 5000)")
+    sub.add_argument("--port", type=_port, default=5000, help="port on loopback (default: 5000)")
     sub = command(
         "export", _export, "write the weights of a finished run as a state dict; its spec has keep_weights: true"
     )
@@ -113,6 +113,13 @@ def _positive(text: str) -> int:
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return value
+
+
+def _port(text: str) -> int:
+    value = _positive(text)
+    if value > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; legal: 1 to 65535")
     return value
 
 
@@ -179,6 +186,8 @@ def _report(given: argparse.Namespace) -> int:
     if given.csv or given.experiment:
         if given.spec:
             raise HarnessError("name one of SPEC, --csv and --experiment")
+        if given.time_budget is not None:
+            raise HarnessError("--time-budget needs training times, which only a SPEC has")
         columns, command = options.columns(given), options.command_of(given)
         if given.csv:
             result = session.report_csv(given.csv, columns, given.out, command)

@@ -152,7 +152,7 @@ def _paired(table: pd.DataFrame, weights: Weights) -> pd.Series:
 
 def _top1(grid: Grid, contrast: Contrast, d: np.ndarray, generator: np.random.Generator) -> dict[str, Any]:
     found, resampled = paired_t(d), bca(d, generator)
-    crossed = _over_examples(grid, contrast.weights)
+    crossed = None if math.isnan(found.low) else _over_examples(grid, contrast.weights)
     interval = f"{LEVEL:.0%} paired t over {terms_of(grid.plan).many}"
     if 0 < contrast.share_of_orders < 1:
         interval += ", for these orders"

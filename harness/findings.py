@@ -260,9 +260,10 @@ def _costs(effects: pd.DataFrame) -> list[str]:
         ]
     dear = surely.sort_values("estimate").iloc[-1].to_dict()
     between = ratio_between(dear["low"], dear["high"])
-    what = f"{dear['trick']} under {_under(dear)}"
     return [
-        f"The trick that adds most to the training time is {what}: {ratio(dear['estimate'])} (95 % interval {between})."
+        f"Of {len(rows)} effects on training time, {len(surely)} {'has' if len(surely) == 1 else 'have'} an interval "
+        f"above × 1, about {0.025 * len(rows):.1f} would by chance; the largest is {dear['trick']} under {_under(dear)}, "
+        f"{ratio(dear['estimate'])} (95 % interval {between})."
     ]
 
 

@@ -63,6 +63,8 @@ def columns(options: argparse.Namespace) -> Columns:
     lacking = [_flag(name) for name in _NEEDED if not getattr(options, name)]
     if lacking:
         raise HarnessError(f"{'--csv' if options.csv else '--experiment'} needs {' and '.join(lacking)} too")
+    if options.csv and options.where:
+        raise HarnessError("--where filters the runs of an --experiment; of a table, leave out the rows")
     return Columns(
         policy=options.policy_column,
         metric=options.metric,

@@ -146,7 +146,7 @@ def _effects_note(grid: Grid) -> str:
     """Return what the table of effects shows, as far as it was measured."""
     parts = ["Points of test top-1, paired by seed: mean and 95 % t interval.", coverage(grid.plan)]
     if grid.correct:
-        parts.append("Under “with other test images” the interval covers those too.")
+        parts.append("Under “with other test images” the interval covers those too, and is never narrower.")
     if len(grid.throughput):
         parts.append(
             "What a trick costs stands beside what it gives: speed and training time as factors, from an exclusive "
