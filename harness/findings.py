@@ -262,7 +262,7 @@ def _costs(effects: pd.DataFrame) -> list[str]:
     between = ratio_between(dear["low"], dear["high"])
     return [
         f"Of {len(rows)} effects on training time, {len(surely)} {'has' if len(surely) == 1 else 'have'} an interval "
-        f"above × 1, about {0.025 * len(rows):.1f} would by chance; the largest is {dear['trick']} under {_under(dear)}, "
+        f"above × 1, about {0.025 * len(rows):.1f} would by chance; largest is {dear['trick']} under {_under(dear)}, "
         f"{ratio(dear['estimate'])} (95 % interval {between})."
     ]
 
