@@ -10,7 +10,7 @@ from harness.plan import make_plan
 from harness.summary import summarise
 
 FIVE = "tricks={warmup: {epochs: 1}, cosine: , mixup: , ema: , label_smoothing: }"
-KEYS = ["policies", "levels", "kind", "factors", "orders", "resolution", "aliases", "note", "sets"]
+KEYS = ["policies", "levels", "kind", "factors", "orders", "sampled", "resolution", "aliases", "note", "sets"]
 
 
 @pytest.fixture

@@ -107,7 +107,8 @@ def test_more_orders_become_means_by_place():
     counts = {text.get_position(): text.get_text().split("\n")[1] for text in axes.texts}
     assert counts.pop((0, 0)) == "(2)"
     assert set(counts.values()) == {"(1)"}
-    assert "6 orders" in figure.get_suptitle()
+    assert "place in the order" in figure.get_suptitle()
+    assert "distinct steps" in footers(figure)
 
 
 def test_a_lost_step_says_so():
