@@ -56,7 +56,7 @@ def reach(rows: Sequence[Mapping[Any, Any]]) -> list[str]:
     spread = [100 * critical_effect(row["n"], m) * row["sd"] for row in left if row["n"] > 1 and row["sd"] > 0]
     if not spread:
         return (
-            ["With fewer than two pairs nothing can be claimed: an effect cannot be told from chance."] if left else []
+            ["Without two pairs that differ there is no spread, and nothing can be told from chance."] if left else []
         )
     ends = dict.fromkeys(f"{value:.1f}" for value in (min(spread), max(spread)))
     return [

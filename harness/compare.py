@@ -82,14 +82,16 @@ def _top1(a: Side, b: Side, cells: Sequence[str], paired: bool) -> dict[str, Any
     """Return the difference of test top-1 of a cell, or of the mean of several."""
     ours, theirs = _tops(a, cells), _tops(b, cells)
     named = cells[0] if len(cells) == 1 else f"all {len(cells)} in common"
-    sides = {"a": float(ours.mean().mean(skipna=False)), "b": float(theirs.mean().mean(skipna=False))}
     if paired:
-        d = (theirs - ours).mean(axis=1, skipna=False).dropna().to_numpy()
+        both = (theirs - ours).mean(axis=1, skipna=False).dropna()
+        ours, theirs = ours.loc[both.index], theirs.loc[both.index]  # so that A, B and B − A belong together
+        d = both.to_numpy()
         found, interval = paired_t(d) if len(d) else None, PAIRED
     else:
         samples = [table[cell].dropna().to_numpy() for table in (theirs, ours) for cell in cells]
         weights = [sign / len(cells) for sign in (1, -1) for _ in cells]
         found, interval = welch(samples, weights) if all(map(len, samples)) else None, UNPAIRED
+    sides = {"a": float(ours.mean().mean(skipna=False)), "b": float(theirs.mean().mean(skipna=False))}
     if found is None:
         found, interval = Interval(0, math.nan), "none: not finished on both sides"
     shared = _shared(a, b, cells)

@@ -13,7 +13,7 @@ import numpy as np
 from harness import fractions
 from harness.fractions import roman
 from harness.seeds import stream
-from harness.spec import DesignOf, Fraction, RandomOrders, Spec
+from harness.spec import DesignOf, Fraction, RandomOrders
 from harness.wording import some
 
 TrickSet = tuple[str, ...]
@@ -71,11 +71,6 @@ _PLAIN: dict[str, Callable[[Sequence[str]], list[TrickSet]]] = {
     "pairs": pairs,
     "factorial": factorial,
 }
-
-
-def trick_sets(spec: Spec, labels: Sequence[str]) -> list[TrickSet]:
-    """Return the distinct trick sets of all designs of `spec` over those of its tricks that are in `labels`."""
-    return union(build(spec.designs, labels))
 
 
 def union(designs: Iterable[Built]) -> list[TrickSet]:

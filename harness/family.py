@@ -33,7 +33,7 @@ class Family:
     cells: tuple[tuple[str, ...], ...] = ()
     """Of each member, the names of the cells it is computed from."""
     late: bool = False
-    """Whether they were named, or changed, after the grid had begun."""
+    """Whether they were named, or changed, when this grid or another had shown one of them at some seed."""
 
 
 def family_of(primary: Primary | None, plan: Mapping[str, Any]) -> Family | None:

@@ -99,11 +99,6 @@ class GridRun:
         finally:
             self._log.close(status)
 
-    def _known(self, todo: Sequence[Replicate]) -> bool:
-        """Whether any of the trainings was made already, for another grid: who names its contrasts may have seen it."""
-        shared, _ = self._divide(todo)
-        return bool(shared)
-
     def _seen(self, todo: Sequence[Replicate]) -> bool:
         """Whether all that a primary contrast is computed from exists at some seed: it may have been looked at."""
         if self._plan.family is None:

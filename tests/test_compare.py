@@ -52,6 +52,14 @@ def test_differences_are_b_minus_a_paired_by_seed():
     assert row(found, "full | mixup")["interval"] == "none: n = 1"
 
 
+def test_means_are_over_the_seeds_that_both_have():
+    """A with three seeds, B with four: what stands beside each other differs by what is said."""
+    b = {"full | baseline": [0.53, 0.62, 0.75, 0.10]}
+    top = row(compare(side("a", A), side("b", b)), "full | baseline")
+    assert (top["a"], top["b"]) == (pytest.approx(1.81 / 3), pytest.approx(1.90 / 3))
+    assert top["b"] - top["a"] == pytest.approx(top["estimate"])
+
+
 def test_all_cells_in_common_are_paired_by_seed_as_one():
     found = row(compare(side("a", A), side("b", {**B, "full | mixup": [0.60, 0.61, 0.83]})), "all 2 in common")
     d = [(0.03 + 0.08) / 2, (0.01 - 0.02) / 2]

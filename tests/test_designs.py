@@ -16,7 +16,7 @@ from harness.designs import (
     random_orders,
     recognise,
     run_of,
-    trick_sets,
+    union,
 )
 from harness.errors import HarnessError
 from harness.spec import DesignOf, Fraction
@@ -31,7 +31,7 @@ def sets(write_spec):
 
     def of(designs, labels=LABELS):
         tricks = ("{warmup: {epochs: 1}, mixup: }", "[warmup, cosine, mixup]")
-        return trick_sets(specfile.read(write_spec(tricks, ("[one_in]", designs))).spec, labels)
+        return union(build(specfile.read(write_spec(tricks, ("[one_in]", designs))).spec.designs, labels))
 
     return of
 
@@ -52,7 +52,7 @@ def test_designs_are_joined_without_repeats(sets):
 
 def test_default_designs_are_one_in_and_all(write_spec):
     spec = specfile.read(write_spec(("designs: [one_in]\n", ""))).spec
-    assert trick_sets(spec, ("warmup", "mixup")) == [(), ("warmup",), ("mixup",), ("warmup", "mixup")]
+    assert union(build(spec.designs, ("warmup", "mixup"))) == [(), ("warmup",), ("mixup",), ("warmup", "mixup")]
 
 
 def test_all_of_one_trick_is_that_trick_alone(sets):
