@@ -112,16 +112,12 @@ def test_what_stands_still_for_its_floats_alone_is_no_violation_after_a_break(wo
 
 
 def test_layers_that_draw_go_on_with_their_draws(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness import learner
-
-    build = learner.build_model
-
     def dropping(*arguments: object) -> nn.Module:
-        module = build(*arguments)  # type: ignore[arg-type]
-        module.fc = nn.Sequential(nn.Dropout(0.5), module.fc)
+        module = build_model(*arguments)  # type: ignore[arg-type]
+        module.fc = nn.Sequential(nn.Dropout(0.5), module.get_submodule("fc"))
         return module
 
-    monkeypatch.setattr(learner, "build_model", dropping)
+    monkeypatch.setattr("harness.learner.build_model", dropping)
     training = two_steps(epochs=EPOCHS)
     (phase,) = training.phases
     renamed = tuple(
@@ -186,7 +182,12 @@ def test_a_checkpoint_is_written_where_the_last_is_old_enough(
     clock = [0.0]
     monkeypatch.setattr("harness.checkpoint.time.perf_counter", lambda: clock[0])
     written: list[float] = []
-    monkeypatch.setattr(Checkpoints, "write", lambda *_: written.append(clock[0]) or "")
+
+    def write(*_: object) -> str:
+        written.append(clock[0])
+        return ""
+
+    monkeypatch.setattr(Checkpoints, "write", write)
     keeper = Keeper(Checkpoints(workspace, 60), two_steps(), "cpu")
     for clock[0] in (30, 59, 60, 90, 119, 120, 500, 501):
         keeper.keep(checkpoint)

@@ -146,7 +146,6 @@ def check_same(found: Result, undisturbed: Result) -> None:
     keys = {(run.data.params["cell"], run.data.params["seed"]) for run in finished}
     assert len(finished) == len(keys) == REPLICATES
 
-    client = found.grid
     assert found.grid.curves.equals(undisturbed.grid.curves)
     assert set(found.grid.correct) == set(undisturbed.grid.correct)
     assert all(np.array_equal(found.grid.correct[key], undisturbed.grid.correct[key]) for key in found.grid.correct)
@@ -154,7 +153,7 @@ def check_same(found: Result, undisturbed: Result) -> None:
     assert found.grid.family == undisturbed.grid.family
     kept = [name for name in found.grid.runs if name not in MEASURED | {"run_id", "trained_by"}]
     assert found.grid.runs[kept].equals(undisturbed.grid.runs[kept])
-    of_time = [name for name in found.cells if any(name.startswith(measured) for measured in MEASURED)]
+    of_time = [name for name in found.cells if any(str(name).startswith(measured) for measured in MEASURED)]
     assert len(of_time) < len(found.cells.columns) - 5
     assert found.cells.drop(columns=of_time).equals(undisturbed.cells.drop(columns=of_time))
     left, right = (frame[~frame["metric"].isin(MEASURED)] for frame in (found.effects, undisturbed.effects))
