@@ -126,6 +126,17 @@ def wait_for(process: subprocess.Popen[str], beginning: str) -> bool:
     return any(line.startswith(beginning) for line in process.stderr)
 
 
+def made_since(began: float, spec: Path) -> bool:
+    """Whether a checkpoint was made since a time."""
+    for path in (spec.parents[1] / "checkpoints" / "partial").glob("*.pt"):
+        try:
+            if path.stat().st_mtime > began:
+                return True
+        except FileNotFoundError:
+            continue  # its training has ended
+    return False
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Result:
     """The grid run in one go, with the seconds that its replicates took."""
@@ -182,18 +193,23 @@ def check_history(spec: Path, found: Result) -> list[Any]:
 
 
 def test_kills_at_random_instants(tmp_path: Path, empty_store: Path, undisturbed: Result) -> None:
-    """Twenty, of the scheduler, of a worker and of all: instants and victims are drawn."""
+    """Twenty, of the scheduler, of a worker and of all: instants and victims are drawn.
+
+    Most instants are counted from a process' first checkpoint, so that replicates get on, others from its start.
+    """
     rng = np.random.default_rng(5)
     spec = written(tmp_path, empty_store)
     kills: dict[str, int] = {"scheduler": 0, "worker": 0, "both": 0}
     while sum(kills.values()) < 20:
-        # At most a twenty-fifth of the whole work between two kills, so that it is not done before the last.
+        began = time.time()
         with started("harness", "run", spec, "--jobs", 2, "--set", f"checkpoint_s={rng.choice([0, 0.2])}") as process:
             if rng.random() < 0.8:
-                assert wait_for(process, "training "), "it has finished already"
+                while process.poll() is None and not made_since(began, spec):
+                    time.sleep(0.01)
             while process.poll() is None:
+                # At most a twenty-fifth of all work lies between two kills, so that it is not done before the last.
                 time.sleep(rng.uniform(0, undisturbed.seconds / 25))
-                victim = str(rng.choice([*kills]))
+                victim = str(rng.choice([*kills], p=[0.3, 0.5, 0.2]))
                 workers = workers_of(process.pid)
                 if victim == "worker" and not workers:
                     continue
@@ -201,6 +217,7 @@ def test_kills_at_random_instants(tmp_path: Path, empty_store: Path, undisturbed
                 kills[victim] += 1
                 if victim != "worker":
                     process.wait()
+        assert process.returncode != cli.DONE, "it finished before the last kill"
     assert min(kills.values()) > 0
     assert cli.main(["run", str(spec), "--jobs", "2"]) == cli.DONE
     found = result_of(spec)
