@@ -1,5 +1,6 @@
 """Killed at any instant and started again, a grid finishes: nothing lost, nothing twice, the same tables."""
 
+import math
 import os
 import shutil
 import signal
@@ -53,7 +54,8 @@ class Result:
     grid: Any
     cells: pd.DataFrame
     effects: pd.DataFrame
-    seconds: float
+    start_s: float
+    """Seconds until its first replicate."""
 
 
 def written(root: Path, store: Path) -> Path:
@@ -64,13 +66,13 @@ def written(root: Path, store: Path) -> Path:
     return spec
 
 
-def result_of(spec: Path, seconds: float = 0.0) -> Result:
+def result_of(spec: Path, start_s: float = 0.0) -> Result:
     place = Workspace(spec.parents[1])
     store = Store(place)
     experiment = store.experiment("killed")
     assert experiment is not None
     cells, effects = (pd.read_csv(place.results / "killed" / f"{name}.csv") for name in ("cells", "effects"))
-    return Result(list(store.search([experiment], "")), session.read(spec), cells, effects, seconds)
+    return Result(list(store.search([experiment], "")), session.read(spec), cells, effects, start_s)
 
 
 @contextmanager
@@ -126,27 +128,44 @@ def wait_for(process: subprocess.Popen[str], beginning: str) -> bool:
     return any(line.startswith(beginning) for line in process.stderr)
 
 
-def made_since(began: float, spec: Path) -> bool:
-    """Whether a checkpoint was made since a time."""
-    for path in (spec.parents[1] / "checkpoints" / "partial").glob("*.pt"):
-        try:
-            if path.stat().st_mtime > began:
-                return True
-        except FileNotFoundError:
-            continue  # its training has ended
-    return False
+class Watch:
+    """Counts the checkpoints that are made below a workspace."""
+
+    def __init__(self, spec: Path) -> None:
+        self._folder = spec.parents[1] / "checkpoints" / "partial"
+        self._known = self._there()
+        self.made = 0
+
+    def _there(self) -> set[tuple[str, int]]:
+        found = set()
+        for path in self._folder.glob("*.pt"):
+            try:
+                found.add((path.name, path.stat().st_mtime_ns))
+            except FileNotFoundError:
+                continue  # its training has ended
+        return found
+
+    def wait(self, process: subprocess.Popen[str], count: int, seconds: float = math.inf) -> None:
+        """Wait until `count` more were made, for so many seconds at most, or until the process has ended."""
+        until, last = self.made + count, time.monotonic() + seconds
+        while self.made < until and time.monotonic() < last and process.poll() is None:
+            now = self._there()
+            self.made += len(now - self._known)
+            self._known |= now
+            time.sleep(0.002)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Result:
-    """The grid run in one go, with the seconds that its replicates took."""
+    """The grid run in one go."""
     spec = written(tmp_path_factory.mktemp("undisturbed"), empty_store)
+    began = time.monotonic()
     with started("harness", "run", spec, "--jobs", 2) as process:
         assert wait_for(process, "training 0/")
-        began = time.monotonic()
-        assert not wait_for(process, "Traceback")
+        start_s = time.monotonic() - began
+        process.communicate()
     assert process.returncode == cli.DONE
-    return result_of(spec, time.monotonic() - began)
+    return result_of(spec, start_s)
 
 
 def check_same(found: Result, undisturbed: Result) -> None:
@@ -195,21 +214,22 @@ def check_history(spec: Path, found: Result) -> list[Any]:
 def test_kills_at_random_instants(tmp_path: Path, empty_store: Path, undisturbed: Result) -> None:
     """Twenty, of the scheduler, of a worker and of all: instants and victims are drawn.
 
-    Most instants are counted from a process' first checkpoint, so that replicates get on, others from its start.
+    Most instants are counted in checkpoints, so that replicates get on but are not done before the last kill on any
+    machine; the others lie between the start of the process and its first checkpoint.
     """
     rng = np.random.default_rng(5)
     spec = written(tmp_path, empty_store)
     kills: dict[str, int] = {"scheduler": 0, "worker": 0, "both": 0}
     while sum(kills.values()) < 20:
-        began = time.time()
-        with started("harness", "run", spec, "--jobs", 2, "--set", f"checkpoint_s={rng.choice([0, 0.2])}") as process:
-            if rng.random() < 0.8:
-                while process.poll() is None and not made_since(began, spec):
-                    time.sleep(0.01)
+        watch = Watch(spec)
+        with started("harness", "run", spec, "--jobs", 2) as process:
+            early = rng.random() < 0.2
+            watch.wait(process, 1, rng.uniform(0, undisturbed.start_s) if early else math.inf)
             while process.poll() is None:
-                # At most a twenty-fifth of all work lies between two kills, so that it is not done before the last.
-                time.sleep(rng.uniform(0, undisturbed.seconds / 25))
-                victim = str(rng.choice([*kills], p=[0.3, 0.5, 0.2]))
+                if not early:
+                    watch.wait(process, int(rng.integers(0, 4)))
+                time.sleep(rng.uniform(0, 0.02))
+                victim = str(rng.choice([*kills], p=[0.3, 0.4, 0.3]))
                 workers = workers_of(process.pid)
                 if victim == "worker" and not workers:
                     continue
