@@ -10,6 +10,7 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from harness.artifacts import PLAN, PRIMARY, THROUGHPUT
+from harness.checkpoint import Checkpoints
 from harness.execute import Executor
 from harness.execute.job import Job
 from harness.ledger import Ledger
@@ -61,7 +62,8 @@ class GridRun:
         self._plan, self._store, self._log, self._executor = plan, store, log, executor
         self._device, self._place = device, place
         self._untuned = untuned or {}
-        self._ledger = Ledger(plan, log, device)
+        self._checkpoints = Checkpoints(place, plan.study.spec.checkpoint_s)
+        self._ledger = Ledger(plan, log, device, self._checkpoints)
         self._best: dict[str, list[float]] = defaultdict(list)
         self._failed_before = False
         self.outcome = Outcome()
@@ -73,11 +75,13 @@ class GridRun:
         """
         todo = self._left(again)
         self.outcome.settled = len(self._plan.replicates) - len(todo)
+        self._checkpoints.discard(self._made() - {replicate.training.digest for replicate in todo})
         facts = summarise(self._plan)
         plan = {PLAN: json.dumps(facts, indent=1).encode()}
-        # What is named at a later run is not named before the data, nor what another grid has shown already.
+        # What is named at a later run is not named before the data, nor what another grid has shown already. It is written
+        # first, for the plan says that it was kept.
         if self._store.read_artifact(self._log.parent, PLAN) is None and not self._seen(todo):
-            plan[PRIMARY] = json.dumps(facts["primary"], indent=1).encode()
+            self._log.artifacts(self._log.run_id, {PRIMARY: json.dumps(facts["primary"], indent=1).encode()})
         if not todo:
             self._log.artifacts(self._log.run_id, plan)  # a later version may tell more of it
             self._log.settle(self._status())
@@ -114,6 +118,14 @@ class GridRun:
     def _status(self) -> str:
         """Return the status of a grid of which nothing is left to do."""
         return "FAILED" if self.outcome.failures or self._failed_before else "FINISHED"
+
+    def _made(self) -> set[str]:
+        """Return the digests of the replicates, and of the prerequisites that need no more training.
+
+        A process that died once their end was logged left their checkpoints.
+        """
+        first = (p for p in self._plan.prerequisites if weights.saved(p.training) and not self._ledger.untold(p))
+        return {*self._plan.trainings, *(p.training.digest for p in first)}
 
     def _left(self, again: bool) -> list[Replicate]:
         """Return what no run of this grid has settled, seed by seed, so that a grid cut short is balanced.
@@ -166,7 +178,7 @@ class GridRun:
                 possible[digest] = needed
                 continue
             for replicate in needed:
-                self._ledger.begin(replicate, device="")
+                self._ledger.begin(replicate)
                 self._ledger.fail(failure)
                 self._failed(replicate, failure.reason)
         return possible
@@ -197,7 +209,7 @@ class GridRun:
         for record in self._executor.run([self._job([needed[0].training]) for needed in trainings.values()]):
             owner, *others = trainings[record.digest]
             if isinstance(record, Started):
-                self._ledger.begin(owner, record.device)
+                self._ledger.begin(owner, record)
             elif isinstance(record, Epoch):
                 self._ledger.epoch(record)
             elif isinstance(record, Diagnosed):
@@ -211,7 +223,7 @@ class GridRun:
 
     def _end(self, replicate: Replicate, record: Finished | Failed) -> str:
         if not self._ledger.begun(record.digest):
-            self._ledger.begin(replicate, device="")  # its process died before its first word
+            self._ledger.begin(replicate)  # its process died before its first word
         if isinstance(record, Failed):
             self._failed(replicate, record.reason)
             return self._ledger.fail(record)
@@ -237,4 +249,4 @@ class GridRun:
         return Update("training", done, total, len(self.outcome.failures), text)
 
     def _job(self, trainings: Sequence[Training], probe: tuple[int, int] | None = None) -> Job:
-        return Job(tuple(trainings), self._device, self._place.cache, probe)
+        return Job(tuple(trainings), self._device, self._place.cache, probe, self._checkpoints)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from harness import optimizers
-from harness.freezing.apply import begin_phase, evaluation_mode, training_mode
+from harness.freezing.apply import begin_phase, evaluation_mode, restore_gradients, training_mode
 from harness.freezing.resolve import ResolvedPhase
 from harness.models import outputs, weights
 from harness.models.bfloat16 import spare_strided_convolutions
@@ -133,12 +133,13 @@ class Learner:
         return loss
 
     def state(self) -> dict[str, Any]:
-        """Return all that the next step depends on besides its batch, for `restore`.
+        """Return all that the next step and the check of the phase depend on besides the batch, for `restore`.
 
         The tensors are those in training, not copies: save them before the next step.
         """
         return {
             "module": self.module.state_dict(),
+            "gradients": {name: p.grad for name, p in self.module.named_parameters() if p.grad is not None},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "average": self._average.state() if self._average else None,
@@ -148,6 +149,7 @@ class Learner:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where a learner of the same training, in the same phase, had this `state`."""
         self.module.load_state_dict(state["module"])
+        restore_gradients(self.module, state["gradients"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         if self._average:

@@ -16,11 +16,12 @@ import torchvision
 
 from harness import __version__
 from harness.artifacts import BATCH_NORM, CHANGED, CURVES, PREDICTIONS, THROUGHPUT, TRACEBACK
+from harness.checkpoint import Checkpoints
 from harness.data import accuracy_of
 from harness.evaluate import mean_per_class
 from harness.ground import Prerequisite
 from harness.plan import Candidate, Plan, Replicate
-from harness.records import Diagnosed, Epoch, Failed, Finished, Probed
+from harness.records import Diagnosed, Epoch, Failed, Finished, Probed, Started
 from harness.summary import describe_data
 from harness.training import Training
 from harness.versions import version_mark, versions
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from harness.track import GridLog
+
+RESUMED = "harness.resumed"
+"""Tag of a run whose training went on in another process: from which epoch, the last time."""
+RESUMPTIONS = "harness.resumptions"
+"""Tag of such a run: how often."""
 
 
 def environment(commit: str | None) -> dict[str, str]:
@@ -48,8 +54,9 @@ def environment(commit: str | None) -> dict[str, str]:
 class Ledger:
     """Keeps the runs of one grid in step with the records that come in."""
 
-    def __init__(self, plan: Plan, log: GridLog, device: str) -> None:
-        self._plan, self._log = plan, log
+    def __init__(self, plan: Plan, log: GridLog, device: str, checkpoints: Checkpoints) -> None:
+        """A checkpoint goes when the end of its training is logged: a kill between the two loses nothing."""
+        self._plan, self._log, self._checkpoints = plan, log, checkpoints
         self._where = (platform.node(), device, version_mark())
         """What a figure of speed holds for: host, device and versions."""
         self._runs: dict[str, str] = {}
@@ -60,11 +67,11 @@ class Ledger:
         """Whether a training has a run."""
         return digest in self._runs
 
-    def begin(self, replicate: Replicate, device: str) -> None:
-        """Begin the run of the replicate that a training is run for."""
-        self._begin(replicate.training, replicate.name, self._params(replicate), "replicate", device)
+    def begin(self, replicate: Replicate, started: Started | None = None) -> None:
+        """Begin the run of the replicate that a training is run for; None where it never started."""
+        self._begin(replicate.training, replicate.name, self._params(replicate), "replicate", started)
 
-    def begin_prerequisite(self, prerequisite: Prerequisite, device: str) -> None:
+    def begin_prerequisite(self, prerequisite: Prerequisite, started: Started) -> None:
         """Begin the run of a training that others need."""
         training = prerequisite.training
         params = {
@@ -72,28 +79,44 @@ class Ledger:
             "data": describe_data(training.located_data),
             "seed": str(training.seed),
         }
-        self._begin(training, prerequisite.role, params, "prerequisite", device)
+        self._begin(training, prerequisite.role, params, "prerequisite", started)
 
-    def begin_candidate(self, candidate: Candidate, device: str) -> None:
-        """Begin the run of a learning rate that is tried for a cell."""
+    def untold(self, prerequisite: Prerequisite) -> bool:
+        """Whether the process that trained it died between its last step and the end of its run."""
+        tags = {"harness.kind": "prerequisite", "harness.digest": prerequisite.training.digest, **versions()}
+        left = self._log.left(prerequisite.role, tags)
+        return left is not None and not self._log.finished(tags)
+
+    def begin_candidate(self, candidate: Candidate, started: Started | None = None) -> None:
+        """Begin the run of a learning rate that is tried for a cell; None where it never started."""
         cell = f"tuning | {candidate.cell.name}"
         params = {"cell": cell, "policy": candidate.cell.policy, "lr": str(candidate.lr), "seed": str(candidate.seed)}
         name = f"{cell} | lr {candidate.lr:g} | seed {candidate.seed}"
-        self._begin(candidate.training, name, params, "tuning", device)
+        self._begin(candidate.training, name, params, "tuning", started)
 
     def finish_candidate(self, record: Finished) -> None:
         """End the run of a learning rate that was tried; what it would get on test is not kept."""
         run_id = self._runs[record.digest]
         self._log.metrics(run_id, {"wall_s": record.wall_s}, record.timestamp)
         self._log.end(run_id, "FINISHED", {})
+        self._checkpoints.discard([record.digest])
 
-    def _begin(self, training: Training, name: str, params: Mapping[str, str], kind: str, device: str) -> None:
-        tags = {"harness.kind": kind, "harness.digest": training.digest, "harness.device": device}
+    def _begin(
+        self, training: Training, name: str, params: Mapping[str, str], kind: str, started: Started | None
+    ) -> None:
+        """Begin a run; a training that goes on does so in the run that its dead process left."""
+        identity = {"harness.kind": kind, "harness.digest": training.digest}
+        tags = {**identity, "harness.device": started.device if started else ""}
         if kind == "replicate":
             tags[CURRENT] = "true"
         # A teacher may be the very training of a cell, which then has a run of its own.
         self._epochs.pop(training.digest, None)
-        self._runs[training.digest] = self._log.begin(name, params, tags, _data_of(training))
+        after = started.after_epoch if started else 0
+        left = self._log.left(name, {**identity, **versions()}) if after else None
+        if after:
+            before = left.data.tags.get(RESUMPTIONS, "0") if left else "0"
+            tags |= {RESUMED: f"from epoch {after}", RESUMPTIONS: str(1 + int(before))}
+        self._runs[training.digest] = self._log.begin(name, params, tags, _data_of(training), left)
 
     def epoch(self, record: Epoch) -> None:
         """Log an epoch."""
@@ -142,6 +165,7 @@ class Ledger:
             **({"harness.reason": "; ".join(record.notes)} if record.notes else {}),
         }
         self._log.end(run_id, "FINISHED", tags)
+        self._checkpoints.discard([record.digest])
         return run_id
 
     def fail(self, record: Failed) -> str:
@@ -153,6 +177,8 @@ class Ledger:
             self._log.artifacts(run_id, {TRACEBACK: record.traceback.encode()})
         status = "KILLED" if record.kind == "killed" else "FAILED"
         self._log.end(run_id, status, {"harness.failure": record.kind, "harness.reason": record.reason})
+        if record.kind != "killed":  # which the next run of the grid tries again
+            self._checkpoints.discard([record.digest])
         return run_id
 
     def share(self, replicate: Replicate, trained: Run) -> None:

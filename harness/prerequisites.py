@@ -33,7 +33,7 @@ def train_first(
             why = lost_to(prerequisite.training, lost)
             if why:
                 lost[prerequisite.training.digest] = _passed_on(why, role)
-            elif not weights.saved(prerequisite.training):
+            elif not weights.saved(prerequisite.training) or ledger.untold(prerequisite):
                 missing[prerequisite.training.digest] = prerequisite
         names = {f"{p.training.model.name} on {describe_data(p.training.data)}" for p in missing.values()}
         text, done = ", ".join(sorted(names)), 0
@@ -42,7 +42,7 @@ def train_first(
         for record in executor.run([job([p.training]) for p in missing.values()]):
             prerequisite = missing[record.digest]
             if isinstance(record, Started):
-                ledger.begin_prerequisite(prerequisite, record.device)
+                ledger.begin_prerequisite(prerequisite, record)
             elif isinstance(record, Epoch):
                 ledger.epoch(record)
             elif isinstance(record, Finished):

@@ -13,11 +13,13 @@ FailureKind = Literal["diverged", "freeze_violation", "error", "killed"]
 
 @dataclass(frozen=True)
 class Started:
-    """A training has begun."""
+    """A training has begun, or goes on."""
 
     digest: str
     timestamp: int
     device: str
+    after_epoch: int = 0
+    """The epoch of the checkpoint from which it goes on, whose records come again; 0 where it begins."""
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from harness import data
+from harness.checkpoint import Checkpoint
 from harness.data.batches import Batches
 from harness.data.normalise import Normalise
 from harness.diagnose import diagnose
@@ -28,24 +29,38 @@ class Diverged(ArithmeticError):
     """The loss is no longer a finite number."""
 
 
-def train(training: Training, cache: Path, device: torch.device) -> Iterator[Epoch | Diagnosed | Finished]:
+def train(
+    training: Training,
+    cache: Path,
+    device: torch.device,
+    keep: Callable[[Checkpoint], None] | None = None,
+    saved: Checkpoint | None = None,
+) -> Iterator[Epoch | Diagnosed | Finished]:
     """Train, yield a record for each epoch, then evaluate the last weights on test, once.
 
+    `keep` is handed a checkpoint after each epoch, before its record is yielded; its tensors are those in training.
+    With one that was `saved` the records so far are yielded again, and the rest is trained.
     Raises Diverged, FreezeViolation, or whatever the data or the network raise.
     """
-    began = time.perf_counter()
+    began = time.perf_counter() - (saved.wall_s if saved else 0)
     splits = data.load(training.located_data, training.data_content, training.seed, cache, device)
     batches = Batches(training, splits.train, device)
     normalise = Normalise(training.data, device)
     module = initial_model(training, device)
-    learner = Learner(module, training)
+    learner = Learner(module, training, training.phases[saved.phase] if saved else None)
 
     epochs, per_epoch = training.train.epochs, batches.per_epoch
     factors = learning_rate_factors(training, per_epoch)
     begins = dict(zip(phase_steps(training.phases, epochs * per_epoch), training.phases, strict=True))
     before = check.snapshot(module)
-    step = 0
-    for epoch in range(1, epochs + 1):
+    done, step = list[Epoch](), 0
+    if saved:
+        yield from saved.epochs
+        done, step = list(saved.epochs), saved.step
+        before = {name: tensor.to(device) for name, tensor in saved.before.items()}
+        batches.restore(saved.streams)
+        learner.restore(saved.learner)
+    for epoch in range(len(done) + 1, epochs + 1):
         total = torch.zeros((), device=device)
         learner.leave_evaluation()
         for images, targets in batches.epoch():
@@ -60,7 +75,11 @@ def train(training: Training, cache: Path, device: torch.device) -> Iterator[Epo
         train_loss = total.item() / per_epoch
         require_finite(train_loss, epoch)
         val_top1 = top1(predict(learner.evaluated, splits.val, normalise), splits.val.labels)
-        yield Epoch(training.digest, now(), epoch, step, train_loss, val_top1)
+        done.append(Epoch(training.digest, now(), epoch, step, train_loss, val_top1))
+        if keep:
+            phase, spent = training.phases.index(learner.phase), time.perf_counter() - began
+            keep(Checkpoint(learner.state(), phase, before, batches.state(), tuple(done), spent))
+        yield done[-1]
 
     check.verify(module, before, learner.phase, learner.optimizer)
     predictions = predict(learner.evaluated, splits.test, normalise)

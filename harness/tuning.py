@@ -8,6 +8,7 @@ from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from harness.checkpoint import Checkpoints
 from harness.execute import Executor
 from harness.execute.job import Job
 from harness.ledger import Ledger
@@ -60,7 +61,8 @@ class Tuning:
     ) -> None:
         self._plan, self._store, self._log, self._executor = plan, store, log, executor
         self._device, self._place = device, place
-        self._ledger = Ledger(plan, log, device)
+        self._checkpoints = Checkpoints(place, plan.study.spec.checkpoint_s)
+        self._ledger = Ledger(plan, log, device, self._checkpoints)
 
     def run(self) -> Generator[Update, None, Chosen]:
         """Try what is left, yielding how far it is; returns the choices, and why some cells have none.
@@ -71,6 +73,7 @@ class Tuning:
         trainings = {c.training.digest: c for c in reversed(self._plan.candidates)}
         tried, failed = self._tried(trainings), dict[str, str]()
         left = {digest: candidate for digest, candidate in trainings.items() if digest not in tried}
+        self._checkpoints.discard(tried)
         if left:
             self._log.resume()
             try:
@@ -108,7 +111,7 @@ class Tuning:
         for record in self._executor.run([self._job([candidate.training]) for candidate in left.values()]):
             candidate = left[record.digest]
             if isinstance(record, Started):
-                self._ledger.begin_candidate(candidate, record.device)
+                self._ledger.begin_candidate(candidate, record)
             elif isinstance(record, Epoch):
                 self._ledger.epoch(record)
             elif isinstance(record, Finished):
@@ -120,10 +123,10 @@ class Tuning:
                 else:
                     failed[record.digest] = record.reason
                 if not self._ledger.begun(record.digest):
-                    self._ledger.begin_candidate(candidate, device="")
+                    self._ledger.begin_candidate(candidate)
                 self._ledger.fail(record)
             if isinstance(record, Finished | Failed):
                 yield Update("tuning", len(tried) + len(failed), total, len(failed))
 
     def _job(self, trainings: Sequence[Training]) -> Job:
-        return Job(tuple(trainings), self._device, self._place.cache)
+        return Job(tuple(trainings), self._device, self._place.cache, checkpoints=self._checkpoints)

@@ -36,6 +36,10 @@ class Workspace:
         """Return where the weights of a training lie, by its digest and the mark of the versions it is made by."""
         return self.checkpoints / f"{digest}-{mark}.pt"
 
+    def partial(self, digest: str, mark: str) -> Path:
+        """Return where the checkpoint of an unfinished training lies; digest and mark as for its weights."""
+        return self.checkpoints / "partial" / f"{digest}-{mark}.pt"
+
     @property
     def cache(self) -> Path:
         """Decoded data; may be deleted at any time."""

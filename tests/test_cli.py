@@ -661,10 +661,10 @@ def test_a_rate_that_could_not_be_tried_fails_its_cell_until_it_can(
         ("rounds: 2, steps: 1}", "rounds: 2, steps: 1}\ntune: {lr: [0.01, 0.1], seeds: 1}"),
     )
 
-    def breaks(training, cache, device):
+    def breaks(training, *rest):
         if training.recipe.mixes and training.train.lr == 0.1:
             raise MemoryError("no room")
-        yield from train(training, cache, device)
+        yield from train(training, *rest)
 
     monkeypatch.setattr("harness.execute.worker.train", breaks)
     assert cli.main(["run", str(spec), "--inline"]) == cli.SOME_FAILED

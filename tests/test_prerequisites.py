@@ -26,11 +26,14 @@ class Diary:
     def begun(self, digest: str) -> bool:
         return ("begin", digest) in self.lines
 
-    def begin_prerequisite(self, prerequisite: Any, _device: str) -> None:
+    def begin_prerequisite(self, prerequisite: Any, _started: Started) -> None:
         self.lines.append(("begin", prerequisite.training.digest))
 
     def epoch(self, record: Epoch) -> None:
         self.lines.append(("epoch", record.digest))
+
+    def untold(self, _prerequisite: Any) -> bool:
+        return False
 
     def finish(self, record: Finished, _training: Any, _program: str) -> None:
         self.lines.append(("finish", record.digest))

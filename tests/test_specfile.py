@@ -328,6 +328,10 @@ def test_override_with_what_the_file_says_changes_nothing(write_spec):
     assert grid(write_spec(), "train.lr=0.05", "about=x") == GOLDEN_GRID
 
 
+def test_grid_is_not_how_often_a_checkpoint_is_made(write_spec):
+    assert grid(write_spec(), "checkpoint_s=0") == grid(write_spec(), "checkpoint_s=null") == GOLDEN_GRID
+
+
 def test_grid_is_not_how_long_speed_is_probed(write_spec):
     assert grid(write_spec(), "throughput.rounds=3") == GOLDEN_GRID
     assert grid(write_spec(("throughput: {rounds: 2, steps: 1}\n", ""))) == GOLDEN_GRID

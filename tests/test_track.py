@@ -132,3 +132,53 @@ def test_nan_never_reaches_the_store(log: GridLog, stored: Workspace) -> None:
     log.metrics(run_id, {"train_loss": math.nan, "val_top1": 0.5}, timestamp=1)
     log.end(run_id, "FINISHED", {})
     assert set(Store(stored).client.get_run(run_id).data.metrics) == {"val_top1"}
+
+
+ONE = {"harness.kind": "replicate", "harness.digest": "d"}
+
+
+def killed(log: GridLog) -> str:
+    """Log two epochs of a run, then end it as a dead process leaves it."""
+    run_id = log.begin("run", {"seed": "0"}, ONE, DATA)
+    for epoch in (1, 2):
+        log.metrics(run_id, {"val_top1": epoch / 10, "train_loss": 1.0}, timestamp=epoch, step=epoch)
+    log.end(run_id, "KILLED", {"harness.reason": "its process ended before it did", "harness.failure": "killed"})
+    return run_id
+
+
+def test_a_run_goes_on_where_it_was_left(log: GridLog, stored: Workspace) -> None:
+    run_id = killed(log)
+    client = Store(stored).client
+    left = log.left("run", ONE)
+    again = log.begin("run", {"seed": "0", "cell": "a"}, {**ONE, "harness.resumed": "from epoch 1"}, DATA, left)
+    assert again == run_id
+    assert client.get_run(run_id).info.status == "RUNNING"
+    for epoch in (1, 2, 3):  # the second is trained again, at another time
+        log.metrics(run_id, {"val_top1": epoch / 10, "train_loss": 1.0}, timestamp=100 + epoch, step=epoch)
+    log.end(run_id, "FINISHED", {})
+    for key in ("val_top1", "train_loss"):
+        points = client.get_metric_history(run_id, key)
+        assert [(point.step, point.timestamp) for point in points] == [(1, 1), (2, 2), (3, 103)]
+    run = client.get_run(run_id)
+    assert run.data.params == {"seed": "0", "cell": "a"}
+    assert run.data.tags["harness.resumed"] == "from epoch 1"
+    assert {"harness.reason", "harness.failure"}.isdisjoint(run.data.tags)
+    assert run.info.status == "FINISHED"
+    assert run.inputs is not None
+    assert len(run.inputs.dataset_inputs) == 1
+
+
+def test_only_the_latest_run_is_left_and_only_if_it_was_killed(log: GridLog, stored: Workspace) -> None:
+    assert log.left("run", ONE) is None
+    run_id = killed(log)
+    found = log.left("run", ONE)
+    assert found is not None
+    assert found.info.run_id == run_id
+    assert log.left("other", ONE) is None
+    assert log.left("run", {**ONE, "harness.digest": "e"}) is None
+    assert GridLog(Store(stored), "tiny", "other", {}).left("run", ONE) is None
+    assert not log.finished(ONE)
+    log.end(log.begin("run", {}, ONE, None), "FINISHED", {})
+    assert log.left("run", ONE) is None
+    assert log.finished(ONE)
+    assert GridLog(Store(stored), "another study", "grid", {}).finished(ONE)

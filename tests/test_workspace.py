@@ -22,6 +22,13 @@ def test_things_lie_in_the_workspace(tmp_path):
     assert not any(place.exists() for place in places)  # naming a place makes nothing
 
 
+def test_a_checkpoint_lies_apart_from_the_weights_of_the_same_training(tmp_path):
+    workspace = Workspace(tmp_path)
+    weights, partial = workspace.weights("d", "n1"), workspace.partial("d", "n1")
+    assert partial.name == weights.name
+    assert partial.parent.parent == weights.parent == workspace.checkpoints
+
+
 @pytest.mark.parametrize("mark", ["mlflow.db", "experiments", ".git"])
 def test_nearest_marked_folder_is_the_workspace(tmp_path, mark):
     inner = tmp_path / "a" / "b" / "c"

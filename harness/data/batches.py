@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,19 @@ class Batches:
         self.per_epoch = len(images) // training.train.batch_size
         if not self.per_epoch:
             raise ValueError(f"{len(images)} training images do not fill a batch of {training.train.batch_size}")
+
+    def state(self) -> list[Any]:
+        """Return how far each stream was drawn, for `restore` between two passes."""
+        return [generator.bit_generator.state for generator in self._generators()]
+
+    def restore(self, state: list[Any]) -> None:
+        """Go on where the batches of the same training had this `state`."""
+        for generator, drawn in zip(self._generators(), state, strict=True):
+            generator.bit_generator.state = drawn
+
+    def _generators(self) -> list[np.random.Generator]:
+        own = [generator for _, generator in (*self._augments, *self._mixes)]
+        return [self._order, self._crop, self._flip, self._window, self._colour, self._choice, *own]
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images [N, 3, H, W] and targets [N, K] of one pass; a last batch that is not full is left out."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.checkpoint import Checkpoints
 from harness.training import Training
 
 
@@ -15,6 +16,8 @@ class Job:
     cache: Path
     probe: tuple[int, int] | None = None
     """Rounds and steps of a probe; None trains."""
+    checkpoints: Checkpoints | None = None
+    """Where and how often trainings keep how far they are; None never looks there."""
 
     @property
     def threads(self) -> int:

@@ -7,16 +7,18 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing import current_process, parent_process
 from multiprocessing.connection import Connection
 
 import torch
 
 from harness import codes
+from harness.checkpoint import Keeper
 from harness.execute.job import Job
 from harness.freezing.check import FreezeViolation
 from harness.probe import probe
-from harness.records import Failed, FailureKind, Record, Started
+from harness.records import Failed, FailureKind, Finished, Record, Started
 from harness.train import Diverged, now, train
 from harness.training import Training
 
@@ -35,9 +37,19 @@ def perform(job: Job) -> Iterator[Record]:
 
 
 def _attempt(training: Training, job: Job, device: torch.device) -> Iterator[Record]:
-    yield Started(training.digest, now(), device_name(device))
+    name = device_name(device)
+    keeper = Keeper(job.checkpoints, training, name) if job.checkpoints else None
+    saved = keeper.saved if keeper else None
+    yield Started(training.digest, now(), name, saved.epoch if saved else 0)
     try:
-        yield from (codes.fit if training.codes else train)(training, job.cache, device)
+        if training.codes:  # a solver keeps no checkpoint: it has no epochs
+            yield from codes.fit(training, job.cache, device)
+            return
+        for record in train(training, job.cache, device, keeper.keep if keeper else None, saved):
+            if keeper and isinstance(record, Finished):
+                yield replace(record, notes=(*record.notes, *keeper.notes))
+            else:
+                yield record
     except Exception as error:  # whatever a training raises is a record, not the end of the grid
         kind = _KINDS.get(type(error), "error")
         reason = str(error) if kind != "error" else f"{type(error).__name__}: {error}"

@@ -1,9 +1,9 @@
 """The only writer of requires_grad, of frozen gradients and of module modes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from harness.freezing.resolve import ResolvedPhase
@@ -19,6 +19,12 @@ def begin_phase(module: nn.Module, phase: ResolvedPhase) -> None:
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name in trainable)
         parameter.grad = None
+
+
+def restore_gradients(module: nn.Module, gradients: Mapping[str, Tensor]) -> None:
+    """Give parameters their gradients by name, and the others none."""
+    for name, parameter in module.named_parameters():
+        parameter.grad = gradients[name].to(parameter.device) if name in gradients else None
 
 
 def training_mode(module: nn.Module, phase: ResolvedPhase) -> None:

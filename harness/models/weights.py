@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,12 +77,15 @@ def saved(training: Training) -> bool:
     return training.save_to is None or Path(training.save_to).exists()
 
 
-def save(state: State, path: Path) -> None:
-    """Write a state dict whole or not at all: a reader never sees half a file."""
+def save(state: Mapping[str, Any], path: Path) -> None:
+    """Write a state dict whole or not at all: a reader never sees half a file, not even after a loss of power."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.part")
     try:
-        torch.save(state, draft)
+        with draft.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -198,6 +198,8 @@ class Spec(Section):
     """Whether cells run whose trick destroys what was pretrained."""
     throughput: Throughput = Throughput()
     diagnostics: Diagnostics = Diagnostics()
+    checkpoint_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 60.0
+    """Seconds of training after which an epoch ends in a checkpoint, to go on from; 0 is every epoch, None never."""
     keep_weights: bool = False
     """Whether the weights of every training are kept for `harness export`; each takes as much disk as the network."""
 

@@ -46,6 +46,8 @@ class GridLog:
         self._process = {PROCESS: f"{platform.node()}/{process_mark(os.getpid())}"}
         self._pending: dict[str, list[Metric]] = {}
         self._flushed: dict[str, float] = {}
+        self._logged: dict[str, set[tuple[str, int]]] = {}
+        """Key and step of what a run had that goes on."""
         experiment = store.experiment(study, create=True)
         assert experiment is not None  # it was created
         self.experiment_id = experiment
@@ -102,20 +104,55 @@ class GridLog:
         """Set the description that the UI shows on the grid's page."""
         self._client.set_tag(self.run_id, "mlflow.note.content", note[:8000])
 
-    def begin(self, name: str, params: Mapping[str, str], tags: Mapping[str, str], data: tuple[str, str] | None) -> str:
-        """Begin a child run; `data` is the name and digest of its data set. Returns its id."""
-        run = self._client.create_run(
-            self.experiment_id, run_name=name, tags={**self._tags, **tags, **self._process, PARENT: self.run_id}
-        )
+    def left(self, name: str, tags: Mapping[str, str]) -> Run | None:
+        """Return the latest run of this grid of that name and with these tags, if it was killed."""
+        found = self._store.search([self.experiment_id], _having({PARENT: self.run_id, **tags}))
+        latest = next((run for run in found if run.info.run_name == name), None)
+        return latest if latest and latest.info.status == "KILLED" else None
+
+    def finished(self, tags: Mapping[str, str]) -> bool:
+        """Whether a run of any study with these tags has finished."""
+        ids = [e.experiment_id for e in self._client.search_experiments()]
+        return any(True for _ in self._store.search(ids, f"{_having(tags)} and attributes.status = 'FINISHED'"))
+
+    def begin(
+        self,
+        name: str,
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+        data: tuple[str, str] | None,
+        left: Run | None = None,
+    ) -> str:
+        """Begin a child run, or go on in one that was `left`; `data` is the name and digest of its data set.
+
+        Returns its id. Of a run that goes on, no point is logged a second time, whatever its time stamp.
+        """
+        tags = {**self._tags, **tags, **self._process, PARENT: self.run_id}
+        if left:
+            run = self._reopened(left, tags)
+        else:
+            run = self._client.create_run(self.experiment_id, run_name=name, tags=tags)
         run_id = str(run.info.run_id)
         self._pending[run_id], self._flushed[run_id] = [], time.monotonic()
-        self._client.log_batch(run_id, params=[Param(key, value[:6000]) for key, value in params.items()])
-        if data:
+        lacking = {key: value for key, value in params.items() if key not in run.data.params}
+        self._client.log_batch(run_id, params=[Param(key, value[:6000]) for key, value in lacking.items()])
+        if data and not (run.inputs and run.inputs.dataset_inputs):
             dataset = Dataset(
                 name=data[0], digest=data[1][:36], source_type="local", source=json.dumps({"name": data[0]})
             )
             self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
         return run_id
+
+    def _reopened(self, left: Run, tags: Mapping[str, str]) -> Run:
+        run_id = left.info.run_id
+        self._logged[run_id] = {
+            (key, point.step) for key in left.data.metrics for point in self._client.get_metric_history(run_id, key)
+        }
+        self._client.update_run(run_id, status="RUNNING")
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        for key in {"harness.reason", "harness.failure"} & left.data.tags.keys():
+            self._client.delete_tag(run_id, key)  # they told of the end that it did not come to
+        return self._client.get_run(run_id)
 
     def metrics(self, run_id: str, values: Mapping[str, float], timestamp: int, step: int = 0) -> None:
         """Take metrics; they are sent in batches, and the same point twice changes nothing.
@@ -123,7 +160,12 @@ class GridLog:
         Numbers that are none are left out: mlflow's pages break on NaN and keep infinity as 1.8e308.
         """
         pending = self._pending[run_id]
-        pending += [Metric(key, value, timestamp, step) for key, value in values.items() if math.isfinite(value)]
+        known = self._logged.get(run_id, set())
+        pending += [
+            Metric(key, value, timestamp, step)
+            for key, value in values.items()
+            if math.isfinite(value) and (key, step) not in known
+        ]
         if len(pending) >= _BATCH or time.monotonic() - self._flushed[run_id] > _FLUSH_S:
             self._flush(run_id)
 
@@ -146,6 +188,7 @@ class GridLog:
         """Send what is left of a child run and end it with `status`."""
         self._flush(run_id, tags)
         self._pending.pop(run_id, None)
+        self._logged.pop(run_id, None)
         self._client.set_terminated(run_id, status)
 
     def save_views(self, tricks: list[str]) -> None:
@@ -155,3 +198,7 @@ class GridLog:
                 self._client.set_experiment_tag(self.experiment_id, key, value)
             except MlflowException as error:
                 logging.getLogger(__name__).warning("the view %s was not saved: %s", key, error)
+
+
+def _having(tags: Mapping[str, str]) -> str:
+    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
