@@ -1,4 +1,4 @@
-"""The options by which `harness report` is told what the columns of somebody else's results mean."""
+"""Options of several commands, and those that say what the columns of somebody else's results mean."""
 
 from __future__ import annotations
 
@@ -25,6 +25,26 @@ _FLAGS = (
     "scenario_columns",
     "out",
 )
+
+
+def add_spec(sub: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    """Add the spec that a command is about, and what is overridden in it."""
+    sub.add_argument("spec", type=Path, nargs=nargs, metavar="SPEC", help="a study as YAML")
+    sub.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="override one value of the spec")
+
+
+def add_workers(sub: argparse.ArgumentParser) -> None:
+    """Add what trainings are run with."""
+    sub.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: as fit the machine)")
+    sub.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cuda where there is one)")
+
+
+def positive(text: str) -> int:
+    """Return the whole number above 0 that `text` is."""
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return value
 
 
 def add_foreign(sub: argparse.ArgumentParser) -> None:

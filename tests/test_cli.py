@@ -359,10 +359,10 @@ def test_same_bits_whatever_the_number_of_jobs(tmp_path: Path, empty_store: Path
 
 @pytest.mark.usefixtures("stored")
 def test_second_run_in_one_workspace_is_refused(write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]) -> None:
-    from harness.session import Session
+    from harness.session import Means, Session
 
     spec = write_spec()
-    with Session.open(spec, [], 1, None, True):
+    with Session.open(read(spec), Means(jobs=1, inline=True)):
         assert cli.main(["run", str(spec)]) == cli.BAD_INPUT
     assert str(os.getpid()) in capsys.readouterr().err
     assert cli.main(["run", str(spec), "--inline"]) == cli.DONE, "the lock is free again"
