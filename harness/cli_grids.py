@@ -39,6 +39,8 @@ def add(command: Command) -> None:
     sub = command("work", _work, "run the queued grids one after another, those added meanwhile too")
     sub.add_argument("--once", action="store_true", help="end when the queue is empty")
     _add_means(sub)
+    sub = command("status", _status, "show how far every grid is, and how busy the GPUs are")
+    sub.add_argument("--watch", action="store_true", help="again every 2 s, until Ctrl-C")
 
 
 def _add_means(sub: argparse.ArgumentParser) -> None:
@@ -178,4 +180,21 @@ def _move(given: argparse.Namespace) -> int:
     entry = queue.find(store, given.grid)
     queue.move(store, entry, given.priority)
     print(f"{entry.name} is at priority {given.priority}.")
+    return DONE
+
+
+def _status(given: argparse.Namespace) -> int:
+    from harness import show, status
+
+    store = _store()
+
+    def text() -> str:
+        grids = status.read(store, time.time_ns() // 1_000_000)
+        table = show.aligned(status.rows(grids)) if grids else "No grid has been queued or run yet."
+        return "\n".join([table, *status.devices()])
+
+    if given.watch:
+        show.watch(text)
+    else:
+        print(text())
     return DONE

@@ -39,6 +39,8 @@ class Outcome:
 
     settled: int = 0
     """Finished or failed by an earlier run."""
+    failed_before: int = 0
+    """Those of them that failed."""
     trained: int = 0
     shared: int = 0
     failures: list[str] = field(default_factory=list)
@@ -63,7 +65,6 @@ class GridRun:
         self._untuned = untuned or {}
         self._ledger = Ledger(plan, log, device)
         self._best: dict[str, list[float]] = defaultdict(list)
-        self._failed_before = False
         self.outcome = Outcome()
 
     def run(self, again: bool = False) -> Iterator[Update]:
@@ -101,7 +102,7 @@ class GridRun:
 
     def _status(self) -> str:
         """Return the status of a grid of which nothing is left to do."""
-        return "FAILED" if self.outcome.failures or self._failed_before else "FINISHED"
+        return "FAILED" if self.outcome.failures or self.outcome.failed_before else "FINISHED"
 
     def _left(self, again: bool) -> list[Replicate]:
         """Return what no run of this grid has settled, seed by seed, so that a grid cut short is balanced.
@@ -119,7 +120,7 @@ class GridRun:
         self._log.supersede(run for run in self._log.children if run.info.run_id not in kept)
         ends = ("FINISHED",) if again else ("FINISHED", "FAILED")
         settled = {key: run.info.status for key, run in current.items() if run.info.status in ends}
-        self._failed_before = "FAILED" in settled.values()
+        self.outcome.failed_before = [*settled.values()].count("FAILED")
         left = [r for r in self._plan.replicates if (r.cell.name, str(r.seed)) not in settled]
         return sorted(left, key=lambda r: self._plan.study.spec.seeds.index(r.seed))
 
@@ -186,6 +187,7 @@ class GridRun:
             owner, *others = trainings[record.digest]
             if isinstance(record, Started):
                 self._ledger.begin(owner, record.device)
+                yield self._update(done, total)
             elif isinstance(record, Epoch):
                 self._ledger.epoch(record)
             elif isinstance(record, Diagnosed):

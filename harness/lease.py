@@ -70,9 +70,14 @@ class Holder:
     process: str
     beat: float
 
+    @property
+    def name(self) -> str:
+        """Host and process, as the runs of a process are marked."""
+        return f"{self.host}/{self.process}"
+
     def is_same(self, other: Holder) -> bool:
         """Whether both are one process."""
-        return (self.host, self.process) == (other.host, other.process)
+        return self.name == other.name
 
 
 class Lease:
@@ -118,6 +123,16 @@ class Lease:
         if self._lost:
             raise HarnessError(f"{_named(self._lost)} has begun to run grids in this store; this process gives way")
 
+    @property
+    def name(self) -> str:
+        """What the process that this lease is of is called."""
+        return self._me().name
+
+    def holder(self) -> str:
+        """Return the name of the process that holds it; empty where none does."""
+        found = self._read()
+        return found.name if found and (found.is_same(self._me()) or self._holds(found)) else ""
+
     def release(self) -> None:
         """Give the lease back, if it is ours."""
         holder = self._read()
@@ -144,12 +159,21 @@ def _named(holder: Holder) -> str:
     return f"process {holder.process.partition('-')[0]} on {holder.host}"
 
 
+def _ours(board: Board) -> Lease:
+    from harness.track import is_alive, process_mark
+
+    return Lease(board, platform.node(), process_mark(os.getpid()) or str(os.getpid()), is_alive)
+
+
+def holder(board: Board) -> str:
+    """Return the name of the process that holds a lease; empty where none does."""
+    return _ours(board).holder()
+
+
 @contextmanager
 def leased(store: Store) -> Iterator[Lease]:
     """Hold the lease of a store, with a sign of life every BEAT_S; HarnessError where another process holds it."""
-    from harness.track import is_alive, process_mark
-
-    lease = Lease(store, platform.node(), process_mark(os.getpid()) or str(os.getpid()), is_alive)
+    lease = _ours(store)
     # Whoever uses the workspace's own database must hold the workspace's lock first.
     lease.take(0.0 if store.own else _PAUSE_S)
     ended = threading.Event()

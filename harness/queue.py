@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.artifacts import PLAN, QUEUED_SPEC
 from harness.errors import HarnessError, unknown
+from harness.tally import TOTAL
 from harness.track import QUEUED, Store
 
 if TYPE_CHECKING:
@@ -63,8 +64,12 @@ class Entry:
 
 def entries(store: Store) -> list[Entry]:
     """Return the queue in the order in which it is worked off: by priority, then age."""
-    found = [Entry(run, study) for study, run in store.queued()]
-    return sorted(found, key=lambda entry: (-entry.priority, entry.since_ms))
+    return in_order(Entry(run, study) for study, run in store.queued())
+
+
+def in_order(waiting: Iterable[Entry]) -> list[Entry]:
+    """Return queued grids in the order in which they are taken."""
+    return sorted(waiting, key=lambda entry: (-entry.priority, entry.since_ms))
 
 
 def find(store: Store, text: str) -> Entry:
@@ -99,7 +104,8 @@ def add(store: Store, plan: Plan, priority: int, tags: Mapping[str, str]) -> str
         return f"{entry.name}: queued before, now at priority {priority}"
     if parent is None or run.info.status != "RUNNING":
         store.mark(entry.run_id, "SCHEDULED")
-    store.put(entry.run_id, {PRIORITY: str(priority), SINCE: str(time.time_ns() // 1_000_000)})
+    told = {PRIORITY: priority, SINCE: time.time_ns() // 1_000_000, TOTAL: len(plan.replicates)}
+    store.put(entry.run_id, {key: str(value) for key, value in told.items()})
     store.drop(entry.run_id, GAVE_UP)
     store.put(entry.run_id, {QUEUED: "true"})
     return f"{entry.name}: queued at priority {priority}, {len(plan.replicates)} replicates"

@@ -246,11 +246,17 @@ class Session:
     def run(self, again: bool = False) -> Iterator[Update]:
         """Run what is left of the grid, yielding how far it is; a grid that has ended leaves the queue."""
         from harness import queue
+        from harness.tally import Tally
 
-        with closing(self._run(again)) as updates:  # whatever ends this, runs that are open end with it
-            for update in updates:
-                self._lease.check()
-                yield update
+        tally = Tally(self._store, self._log, self._lease.name, len(self._plan.replicates))
+        try:
+            with closing(self._run(again)) as updates:  # whatever ends this, runs that are open end with it
+                for update in updates:
+                    self._lease.check()
+                    tally.note(update, self.outcome)
+                    yield update
+        finally:
+            tally.close(self.outcome)
         queue.settle(self._store, self._plan.study.spec.name, self._plan.study.grid)
 
     def _run(self, again: bool) -> Generator[Update]:

@@ -113,7 +113,7 @@ def test_the_mark_is_the_last_that_is_written(store: Store, small, monkeypatch: 
 
     monkeypatch.setattr(Store, "put", spy)
     add(store, small("one"))
-    assert written == [queue.PRIORITY, queue.SINCE, QUEUED]
+    assert written == [queue.PRIORITY, queue.SINCE, "harness.total", QUEUED]
 
 
 def test_cancelled_is_killed_and_can_be_queued_again(store: Store, small) -> None:

@@ -82,6 +82,11 @@ class GridLog:
         """Id of the parent run."""
         return str(self.parent.info.run_id)
 
+    @property
+    def open_runs(self) -> int:
+        """Child runs that are begun and not ended."""
+        return len(self._pending)
+
     def resume(self) -> None:
         """Mark the grid as running."""
         self._client.update_run(self.run_id, status="RUNNING")
