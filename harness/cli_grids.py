@@ -85,10 +85,15 @@ def _run(given: argparse.Namespace) -> int:
 def _follow(session: Session, again: bool = False) -> int:
     """Run a grid while somebody looks on, and report it."""
     from harness import show
+    from harness.stopping import gently
 
-    with show.progress() as progress:
-        for update in session.run(again):
-            progress(update)
+    try:
+        with gently(session.stop), show.progress() as progress:
+            for update in session.run(again):
+                progress(update)
+    except KeyboardInterrupt:
+        print(f"\nharness: {session.left} replicates are left", file=sys.stderr)
+        raise
     result = session.report()
     print(show.run_text(session.outcome, result, again), flush=True)
     return SOME_FAILED if result.unfinished else DONE
@@ -120,6 +125,7 @@ def _work_on(entry: Entry, means: Means, held: Turn) -> int:
     """Run a queued grid. One that cannot be run leaves the queue with the reason, and says so."""
     from harness import queue
     from harness.session import Session
+    from harness.stopping import Stopped
 
     print(f"{entry.name}: planning", file=sys.stderr, flush=True)
     try:
@@ -127,7 +133,10 @@ def _work_on(entry: Entry, means: Means, held: Turn) -> int:
         if since := queue.changed(study):
             print(f"{entry.name}: {since}; what was queued is run", file=sys.stderr)
         with Session.open(study, means, held) as session:
-            return _follow(session)
+            status = _follow(session)
+        if session.stopped:
+            raise Stopped  # what ran was the last of its grid, and no other is begun
+        return status
     except Exception as error:  # one grid never stops the queue
         held.lease.check()
         if not isinstance(error, HarnessError):

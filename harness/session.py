@@ -202,6 +202,8 @@ class Session:
         self._device, self._lease, self._place, self._held = device, turn.lease, place, held
         self.outcome = Outcome()
         """What the run did."""
+        self.stopped = False
+        """Whether it was told to stop."""
 
     @classmethod
     def open(cls, study: specfile.Study, means: Means, turn: Turn | None = None) -> Session:
@@ -244,8 +246,7 @@ class Session:
         self._held.close()
 
     def run(self, again: bool = False) -> Iterator[Update]:
-        """Run what is left of the grid, yielding how far it is; a grid that has ended leaves the queue."""
-        from harness import queue
+        """Run what is left of the grid, yielding how far it is."""
         from harness.tally import Tally
 
         tally = Tally(self._store, self._log, self._lease.name, len(self._plan.replicates))
@@ -257,7 +258,6 @@ class Session:
                     yield update
         finally:
             tally.close(self.outcome)
-        queue.settle(self._store, self._plan.study.spec.name, self._plan.study.grid)
 
     def _run(self, again: bool) -> Generator[Update]:
         """Choose learning rates before anything else."""
@@ -274,11 +274,25 @@ class Session:
         self.outcome = grid.outcome
         yield from grid.run(again)
 
+    def stop(self) -> int:
+        """Begin no other training; `run` raises Stopped once those that run have ended. Returns how many run."""
+        self.stopped = True
+        return self._executor.stop()
+
+    @property
+    def left(self) -> int:
+        """Replicates that have not ended."""
+        did = self.outcome
+        return len(self._plan.replicates) - did.settled - did.trained - did.shared - len(did.failures)
+
     def report(self) -> Reported:
-        """Save the views, write the report and tell the grid's page what was found."""
+        """Save the views, write the report, tell the grid's page what was found, and take it out of the queue."""
+        from harness import queue
+
         self._log.save_views([*self._plan.replicates[0].cell.axes, *self._plan.study.tricks])
         reported = _write_report(self._plan.study, self._store, self._place)
         self._log.describe((reported.folder / "report.md").read_text(encoding="utf-8").partition("\n![")[0])
+        queue.settle(self._store, self._plan.study.spec.name, self._plan.study.grid)
         return reported
 
 
