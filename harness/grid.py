@@ -203,11 +203,13 @@ class GridRun:
         if not self._ledger.begun(record.digest):
             self._ledger.begin(replicate, device="")  # its process died before its first word
         if isinstance(record, Failed):
+            run_id = self._ledger.fail(record)
             self._failed(replicate, record.reason)
-            return self._ledger.fail(record)
+            return run_id
+        run_id = self._ledger.finish(record, replicate.training, replicate.program)
         self._best[replicate.cell.name].append(self._ledger.last_val_top1(record.digest))
-        self.outcome.trained += 1
-        return self._ledger.finish(record, replicate.training, replicate.program)
+        self.outcome.trained += 1  # once it is in the store: Ctrl-C may come in between
+        return run_id
 
     def _share(self, replicate: Replicate, trained: Run) -> None:
         self._ledger.share(replicate, trained)
