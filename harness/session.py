@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from harness import specfile
 from harness.errors import HarnessError
 from harness.lease import Turn, leased, lock
-from harness.workspace import Workspace, find
+from harness.workspace import Workspace, commit, find
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +138,7 @@ def enqueue(specs: Sequence[Path], overrides: Sequence[str], priority: int) -> I
 
     for plan in [_plan(spec, overrides) for spec in specs]:
         place = find(plan.study.path.parent)
-        yield queue.add(Store(place, create=True), plan, priority, environment(_commit(place)))
+        yield queue.add(Store(place, create=True), plan, priority, environment(commit(place)))
 
 
 def read(spec: Path, overrides: Sequence[str] = ()) -> Grid:
@@ -233,7 +232,7 @@ class Session:
             if turn is None:
                 store = Store(place, create=True)
                 turn = Turn(place, store, held.enter_context(leased(store)))
-            log = GridLog(turn.store, study.spec.name, study.grid, environment(_commit(place)))
+            log = GridLog(turn.store, study.spec.name, study.grid, environment(commit(place)))
             return cls(plan, log, executor, str(chosen), turn, place, held)
         except BaseException:
             held.close()
@@ -294,14 +293,3 @@ class Session:
         self._log.describe((reported.folder / "report.md").read_text(encoding="utf-8").partition("\n![")[0])
         queue.settle(self._store, self._plan.study.spec.name, self._plan.study.grid)
         return reported
-
-
-def _commit(place: Workspace) -> str | None:
-    """Return the git commit of the workspace, marked where files differ from it; None outside a repository."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty"], cwd=place.root, capture_output=True, text=True
-        )
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
