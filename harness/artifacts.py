@@ -2,6 +2,8 @@
 
 PLAN = "plan.json"
 """Of a grid: the plan as JSON."""
+QUEUED_SPEC = "queued_spec.json"
+"""Of a grid that is or was queued: the text of its spec, where that lay, and its overrides."""
 PRIMARY = "primary.json"
 """Of a grid: its primary contrasts as they were named before its first replicate; never written again."""
 THROUGHPUT = "throughput.csv"

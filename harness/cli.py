@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import __version__, options
+from harness import __version__, cli_grids, options
 from harness.errors import HarnessError
+from harness.exits import BAD_INPUT, CRASHED, DONE, INTERRUPTED, SOME_FAILED
 
-DONE, SOME_FAILED, BAD_INPUT, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
+__all__ = ["BAD_INPUT", "CRASHED", "DONE", "INTERRUPTED", "SOME_FAILED", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,33 +58,21 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=function)
         return sub
 
-    def with_spec(sub: argparse.ArgumentParser, needed: bool = True) -> argparse.ArgumentParser:
-        sub.add_argument("spec", type=Path, nargs=None if needed else "?", metavar="SPEC", help="a study as YAML")
-        sub.add_argument(
-            "--set", action="append", default=[], metavar="A.B=VALUE", help="override one value of the spec"
-        )
-        return sub
-
-    def with_workers(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        sub.add_argument("--jobs", type=_positive, metavar="N", help="worker processes (default: as fit the machine)")
-        sub.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cuda where there is one)")
-        return sub
-
-    sub = with_workers(with_spec(command("plan", _plan, "show what a spec would run; trains and writes nothing")))
+    sub = command("plan", _plan, "show what a spec would run; trains and writes nothing")
+    options.add_spec(sub)
+    options.add_workers(sub)
     form = sub.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the plan as JSON")
     form.add_argument("--matrix", action="store_true", help="print the verdict on each trick under each policy")
-    sub = with_workers(with_spec(command("run", _run, "run what is not finished yet, then report")))
-    sub.add_argument("--inline", action="store_true", help="train in this process, for debugging")
-    sub = with_workers(
-        with_spec(command("rerun", _run, "run again what failed, and what is not finished, then report"))
-    )
-    sub.add_argument("--failed", action="store_true", required=True, help="run the failed replicates again")
-    sub.add_argument("--inline", action="store_true", help="train in this process, for debugging")
+    cli_grids.add(command)
     text = "rebuild every table and plot from the tracking store alone, or from results made elsewhere"
-    sub = with_spec(command("report", _report, text), needed=False)
+    sub = command("report", _report, text)
+    options.add_spec(sub, nargs="?")
     sub.add_argument(
-        "--time-budget", type=_seconds, metavar="S", help="also say which cell to take if a training may take S seconds"
+        "--time-budget",
+        type=options.seconds,
+        metavar="S",
+        help="also say which cell to take if a training may take S seconds",
     )
     options.add_foreign(sub)
     sub = command("compare", _compare, "put two studies side by side, or two commits' runs of one")
@@ -92,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(side.lower(), metavar=side, help="a spec, SPEC@COMMIT, a results folder or its runs.csv")
     sub.add_argument("--out", type=Path, metavar="DIR", help="write the comparison there too, as CSV and Markdown")
     sub = command("ui", _ui, "start the MLflow UI on this workspace's store, with links to the prepared views")
-    sub.add_argument("--port", type=_port, default=5000, help="port on loopback (default: 5000)")
+    sub.add_argument("--port", type=options.port, default=5000, help="port on loopback (default: 5000)")
     sub = command(
         "export", _export, "write the weights of a finished run as a state dict; its spec has keep_weights: true"
     )
@@ -107,30 +95,6 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", type=Path, metavar="FOLDER", help="train/<class>/…, or one folder <class>/… to split")
     sub.add_argument("--out", type=Path, metavar="FILE", help="where the spec goes (default: NAME.yaml here)")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return value
-
-
-def _port(text: str) -> int:
-    value = _positive(text)
-    if value > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; legal: 1 to 65535")
-    return value
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return value
 
 
 def _tricks(_: argparse.Namespace) -> int:
@@ -163,21 +127,6 @@ def _plan(options: argparse.Namespace) -> int:
     plan, seconds = plan_of(options.spec, options.set, options.jobs, options.device)
     print(json.dumps(show.plan_json(plan, seconds), indent=1) if options.json else show.plan_text(plan, seconds))
     return DONE
-
-
-def _run(options: argparse.Namespace) -> int:
-    from harness import show
-    from harness.session import Session
-
-    again = getattr(options, "failed", False)
-    print(f"planning {options.spec}", file=sys.stderr)  # the imports alone take seconds
-    with Session.open(options.spec, options.set, options.jobs, options.device, options.inline) as session:
-        with show.progress() as progress:
-            for update in session.run(again):
-                progress(update)
-        result = session.report()
-    print(show.run_text(session.outcome, result, again))
-    return SOME_FAILED if result.unfinished else DONE
 
 
 def _report(given: argparse.Namespace) -> int:

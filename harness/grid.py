@@ -40,6 +40,8 @@ class Outcome:
 
     settled: int = 0
     """Finished or failed by an earlier run."""
+    failed_before: int = 0
+    """Those of them that failed."""
     trained: int = 0
     shared: int = 0
     failures: list[str] = field(default_factory=list)
@@ -65,7 +67,6 @@ class GridRun:
         self._checkpoints = Checkpoints(place, plan.study.spec.checkpoint_s)
         self._ledger = Ledger(plan, log, device, self._checkpoints)
         self._best: dict[str, list[float]] = defaultdict(list)
-        self._failed_before = False
         self.outcome = Outcome()
 
     def run(self, again: bool = False) -> Iterator[Update]:
@@ -78,8 +79,8 @@ class GridRun:
         self._checkpoints.discard(self._made() - {replicate.training.digest for replicate in todo})
         facts = summarise(self._plan)
         plan = {PLAN: json.dumps(facts, indent=1).encode()}
-        # What is named at a later run is not named before the data, nor what another grid has shown already. It is written
-        # first, for the plan says that it was kept.
+        # What is named at a later run is not named before the data, nor what another grid has shown already.
+        # It is written first: from the plan on, this is a later run.
         if self._store.read_artifact(self._log.parent, PLAN) is None and not self._seen(todo):
             self._log.artifacts(self._log.run_id, {PRIMARY: json.dumps(facts["primary"], indent=1).encode()})
         if not todo:
@@ -117,7 +118,7 @@ class GridRun:
 
     def _status(self) -> str:
         """Return the status of a grid of which nothing is left to do."""
-        return "FAILED" if self.outcome.failures or self._failed_before else "FINISHED"
+        return "FAILED" if self.outcome.failures or self.outcome.failed_before else "FINISHED"
 
     def _made(self) -> set[str]:
         """Return the digests of the replicates, and of the prerequisites that need no more training.
@@ -143,7 +144,7 @@ class GridRun:
         self._log.supersede(run for run in self._log.children if run.info.run_id not in kept)
         ends = ("FINISHED",) if again else ("FINISHED", "FAILED")
         settled = {key: run.info.status for key, run in current.items() if run.info.status in ends}
-        self._failed_before = "FAILED" in settled.values()
+        self.outcome.failed_before = [*settled.values()].count("FAILED")
         left = [r for r in self._plan.replicates if (r.cell.name, str(r.seed)) not in settled]
         return sorted(left, key=lambda r: self._plan.study.spec.seeds.index(r.seed))
 
@@ -210,6 +211,7 @@ class GridRun:
             owner, *others = trainings[record.digest]
             if isinstance(record, Started):
                 self._ledger.begin(owner, record)
+                yield self._update(done, total)
             elif isinstance(record, Epoch):
                 self._ledger.epoch(record)
             elif isinstance(record, Diagnosed):
@@ -225,11 +227,13 @@ class GridRun:
         if not self._ledger.begun(record.digest):
             self._ledger.begin(replicate)  # its process died before its first word
         if isinstance(record, Failed):
+            run_id = self._ledger.fail(record)
             self._failed(replicate, record.reason)
-            return self._ledger.fail(record)
+            return run_id
+        run_id = self._ledger.finish(record, replicate.training, replicate.program)
         self._best[replicate.cell.name].append(self._ledger.last_val_top1(record.digest))
-        self.outcome.trained += 1
-        return self._ledger.finish(record, replicate.training, replicate.program)
+        self.outcome.trained += 1  # once it is in the store: Ctrl-C may come in between
+        return run_id
 
     def _share(self, replicate: Replicate, trained: Run) -> None:
         self._ledger.share(replicate, trained)

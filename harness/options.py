@@ -1,8 +1,9 @@
-"""The options by which `harness report` is told what the columns of somebody else's results mean."""
+"""Options of several commands, and those that say what the columns of somebody else's results mean."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,45 @@ _FLAGS = (
     "scenario_columns",
     "out",
 )
+
+
+def add_spec(sub: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    """Add the spec that a command is about, and what is overridden in it."""
+    sub.add_argument("spec", type=Path, nargs=nargs, metavar="SPEC", help="a study as YAML")
+    sub.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="override one value of the spec")
+
+
+def add_workers(sub: argparse.ArgumentParser) -> None:
+    """Add what trainings are run with."""
+    sub.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: as fit the machine)")
+    sub.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cuda where there is one)")
+
+
+def positive(text: str) -> int:
+    """Return the whole number above 0 that `text` is."""
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return value
+
+
+def port(text: str) -> int:
+    """Return the port that `text` is."""
+    value = positive(text)
+    if value > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; legal: 1 to 65535")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Return the time above 0 that `text` is."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value
 
 
 def add_foreign(sub: argparse.ArgumentParser) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shlex
-import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import specfile
 from harness.errors import HarnessError
-from harness.workspace import Workspace, find
+from harness.lease import Turn, leased, lock
+from harness.workspace import Workspace, commit, find
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,9 +121,24 @@ def compare(a: str, b: str, out: Path | None) -> str:
 
 
 def _plan(spec: Path, overrides: Sequence[str]) -> Plan:
+    return _plan_study(specfile.read(spec, overrides))
+
+
+def _plan_study(study: specfile.Study) -> Plan:
     from harness.plan import make_plan
 
-    return make_plan(specfile.read(spec, overrides), find(spec.parent))
+    return make_plan(study, find(study.path.parent))
+
+
+def enqueue(specs: Sequence[Path], overrides: Sequence[str], priority: int) -> Iterator[str]:
+    """Queue specs, once all of them are checked and planned; yields what became of each."""
+    from harness import queue
+    from harness.ledger import environment
+    from harness.track import Store
+
+    for plan in [_plan(spec, overrides) for spec in specs]:
+        place = find(plan.study.path.parent)
+        yield queue.add(Store(place, create=True), plan, priority, environment(commit(place)))
 
 
 def read(spec: Path, overrides: Sequence[str] = ()) -> Grid:
@@ -166,22 +179,37 @@ def _command(study: specfile.Study, place: Workspace) -> str:
     return shlex.join(["harness", "run", str(shown), *overrides])
 
 
+@dataclass(frozen=True)
+class Means:
+    """What grids are run with."""
+
+    jobs: int | None = None
+    """Worker processes; None for as many as fit."""
+    device: str | None = None
+    inline: bool = False
+
+
 class Session:
-    """One `harness run`: everything it holds, from the lock to the grid's parent run."""
+    """One grid that is run: everything it holds, from the lock to the grid's parent run."""
 
     def __init__(
-        self, plan: Plan, store: Store, log: GridLog, executor: Executor, device: str, place: Workspace, held: ExitStack
+        self, plan: Plan, log: GridLog, executor: Executor, device: str, turn: Turn, place: Workspace, held: ExitStack
     ) -> None:
         from harness.grid import Outcome
 
-        self._plan, self._store, self._log, self._executor = plan, store, log, executor
-        self._device, self._place, self._held = device, place, held
+        self._plan, self._store, self._log, self._executor = plan, turn.store, log, executor
+        self._device, self._lease, self._place, self._held = device, turn.lease, place, held
         self.outcome = Outcome()
         """What the run did."""
+        self.stopped = False
+        """Whether it was told to stop."""
 
     @classmethod
-    def open(cls, spec: Path, overrides: Sequence[str], jobs: int | None, device: str | None, inline: bool) -> Session:
-        """Check everything that can be wrong before the first run is created; raises HarnessError."""
+    def open(cls, study: specfile.Study, means: Means, turn: Turn | None = None) -> Session:
+        """Check everything that can be wrong before the first run is created; raises HarnessError.
+
+        Without a `turn` the session takes its own, and gives it back when it ends.
+        """
         from harness.execute.devices import choose, default_jobs
         from harness.execute.inline import InlineExecutor
         from harness.execute.local import LocalExecutor
@@ -190,20 +218,22 @@ class Session:
         from harness.report import check_writable
         from harness.track import GridLog, Store, reach
 
-        plan = _plan(spec, overrides)
-        place, study = find(spec.parent), plan.study.spec
-        chosen = choose(device)
-        check_writable(place.results / study.name)
+        plan, place = _plan_study(study), find(study.path.parent)
+        chosen = choose(means.device)
+        check_writable(place.results / study.spec.name)
         held = ExitStack()
         try:
-            held.enter_context(_lock(place))
+            if turn is None or turn.place != place:
+                held.enter_context(lock(place))
             reach(place)
             prepare(plan, place.cache)
-            workers = jobs or default_jobs(chosen, _threads(plan))
-            executor = InlineExecutor() if inline else LocalExecutor(workers)
-            store = Store(place, create=True)
-            log = GridLog(store, study.name, plan.study.grid, environment(_commit(place)))
-            return cls(plan, store, log, executor, str(chosen), place, held)
+            workers = means.jobs or default_jobs(chosen, _threads(plan))
+            executor = InlineExecutor() if means.inline else LocalExecutor(workers)
+            if turn is None:
+                store = Store(place, create=True)
+                turn = Turn(place, store, held.enter_context(leased(store)))
+            log = GridLog(turn.store, study.spec.name, study.grid, environment(commit(place)))
+            return cls(plan, log, executor, str(chosen), turn, place, held)
         except BaseException:
             held.close()
             raise
@@ -215,7 +245,21 @@ class Session:
         self._held.close()
 
     def run(self, again: bool = False) -> Iterator[Update]:
-        """Run what is left of the grid, yielding how far it is: learning rates are chosen before anything else."""
+        """Run what is left of the grid, yielding how far it is."""
+        from harness.tally import Tally
+
+        tally = Tally(self._store, self._log, self._lease.name, len(self._plan.replicates))
+        try:
+            with closing(self._run(again)) as updates:  # whatever ends this, runs that are open end with it
+                for update in updates:
+                    self._lease.check()
+                    tally.note(update, self.outcome)
+                    yield update
+        finally:
+            tally.close(self.outcome)
+
+    def _run(self, again: bool) -> Generator[Update]:
+        """Choose learning rates before anything else."""
         from harness.grid import GridRun
         from harness.plan import make_plan
         from harness.tuning import Tuning
@@ -229,45 +273,23 @@ class Session:
         self.outcome = grid.outcome
         yield from grid.run(again)
 
+    def stop(self) -> int:
+        """Begin no other training; `run` raises Stopped once those that run have ended. Returns how many run."""
+        self.stopped = True
+        return self._executor.stop()
+
+    @property
+    def left(self) -> int:
+        """Replicates that have not ended."""
+        did = self.outcome
+        return len(self._plan.replicates) - did.settled - did.trained - did.shared - len(did.failures)
+
     def report(self) -> Reported:
-        """Save the views, write the report and tell the grid's page what was found."""
+        """Save the views, write the report, tell the grid's page what was found, and take it out of the queue."""
+        from harness import queue
+
         self._log.save_views([*self._plan.replicates[0].cell.axes, *self._plan.study.tricks])
         reported = _write_report(self._plan.study, self._store, self._place)
         self._log.describe((reported.folder / "report.md").read_text(encoding="utf-8").partition("\n![")[0])
+        queue.settle(self._store, self._plan.study.spec.name, self._plan.study.grid)
         return reported
-
-
-@contextmanager
-def _lock(place: Workspace) -> Iterator[None]:
-    """Hold the workspace's lock, which the system frees however the process ends; HarnessError where it is held."""
-    while True:
-        with place.lock.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise HarnessError(
-                    f"another harness run (process {file.read().strip()}) is at work in {place.root}; wait for it"
-                ) from None
-            # Who held it before may have removed the file that we opened.
-            if not place.lock.exists() or place.lock.stat().st_ino != os.fstat(file.fileno()).st_ino:
-                continue
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            try:
-                yield
-            finally:
-                place.lock.unlink(missing_ok=True)
-            return
-
-
-def _commit(place: Workspace) -> str | None:
-    """Return the git commit of the workspace, marked where files differ from it; None outside a repository."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty"], cwd=place.root, capture_output=True, text=True
-        )
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.session import Reported
 
 _LINES_EVERY_S = 5.0
+_WATCH_EVERY_S = 2.0
 _COLUMNS = 8
 """Policies side by side in a terminal, at most."""
 
@@ -131,6 +132,26 @@ def progress() -> Iterator[Callable[[Update], None]]:
         yield show
 
 
+def watch(text: Callable[[], str]) -> None:
+    """Show a text anew every 2 s until Ctrl-C: in its place on a terminal, as more lines elsewhere."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console()
+    try:
+        if not console.is_terminal:
+            while True:
+                print(text(), flush=True)
+                time.sleep(_WATCH_EVERY_S)
+        with Live(Text(text()), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(_WATCH_EVERY_S)
+                live.update(Text(text()), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
 class _Lines:
     """Plain lines: one when a stage begins, one now and then, one at its end."""
 
@@ -193,13 +214,12 @@ def comparison_text(comparison: Comparison) -> str:
 
     shown = table(comparison)
     lines = [f"A  {comparison.a}", f"B  {comparison.b}", ""]
-    lines += [_aligned(shown), ""] if len(shown) else []
+    lines += [aligned([list(shown.columns), *shown.astype(str).to_numpy().tolist()]), ""] if len(shown) else []
     return "\n".join([*lines, *words(comparison)])
 
 
-def _aligned(frame: pd.DataFrame) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Return a table of texts, the first column to the left and the others to the right."""
-    rows = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

@@ -42,6 +42,8 @@ class Study:
     tricks: dict[str, Trick]
     """Label to trick, parameters checked, in the order of the spec."""
     path: Path
+    text: str
+    """What stood in the file."""
     overrides: tuple[str, ...]
     grid: str
     """Identity of the grid: what the user wrote and no default, so that a version with new keys finds it again."""
@@ -69,9 +71,13 @@ class Study:
             raise PlacedError(f"{place}: with {_shown(scenario.levels)}: {error}") from None
 
 
-def read(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read the spec at `path`, with `a.b=value` overrides; raises HarnessError for anything that is wrong with it."""
-    document = _parse(path)
+def read(path: Path, overrides: Sequence[str] = (), text: str | None = None) -> Study:
+    """Read the spec at `path`, with `a.b=value` overrides; raises HarnessError for anything that is wrong with it.
+
+    `text` is what stood there at another time, to be read in its place.
+    """
+    written = _text(path) if text is None else text
+    document = _parse(path, written)
     original = copy.deepcopy(document)
     for override in overrides:
         _override(document, override)
@@ -91,7 +97,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Study:
     grid = digest(_identity(json.loads(text)))
     folder = path.resolve().parent
     made = tuple(_scenario(spec, text, levels, settings, folder, places) for levels, settings in scenarios(spec.axes))
-    return Study(_rooted(spec, folder), made, tricks, path, tuple(overrides), grid, places)
+    return Study(_rooted(spec, folder), made, tricks, path, written, tuple(overrides), grid, places)
 
 
 def _scenario(
@@ -178,13 +184,18 @@ def _trick(label: str, given: TrickSpec | None, places: Places) -> Trick:
         raise HarnessError(places.explain(error, ("tricks", label))) from None
 
 
-def _parse(path: Path) -> CommentedMap:
+def _text(path: Path) -> str:
     try:
-        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise HarnessError(f"cannot read spec {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise HarnessError(f"cannot read spec {path}: it is no UTF-8 text ({error.reason})") from None
+
+
+def _parse(path: Path, text: str) -> CommentedMap:
+    try:
+        document = YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise HarnessError(f"{path}{line}: no valid YAML: {error.problem}") from None

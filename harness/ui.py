@@ -24,12 +24,12 @@ _START_S = 60
 def view_links(store: Store, base: str) -> dict[str, dict[str, str]]:
     """Return for each study its links, name to address, to the views of its latest grid that has any."""
     links: dict[str, dict[str, str]] = {}
-    for experiment_id, run_id in store.grids():
-        experiment = store.client.get_experiment(experiment_id)
-        if experiment.name not in links:
-            found = grid_links(experiment.tags, experiment_id, run_id, base)
+    for study, run in store.grids():
+        if study not in links:
+            experiment = store.client.get_experiment(run.info.experiment_id)
+            found = grid_links(experiment.tags, experiment.experiment_id, run.info.run_id, base)
             if found:
-                links[experiment.name] = found
+                links[study] = found
     return links
 
 

@@ -1,5 +1,6 @@
 """Where a workspace keeps its things: the one place that knows the names of files and folders."""
 
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,3 +59,14 @@ def find(start: Path) -> Workspace:
         if any((folder / mark).exists() for mark in _MARKS):
             return Workspace(folder)
     return Workspace(start)
+
+
+def commit(place: Workspace) -> str | None:
+    """Return the git commit of the workspace, marked where files differ from it; None outside a repository."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty"], cwd=place.root, capture_output=True, text=True
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

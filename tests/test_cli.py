@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -360,10 +361,10 @@ def test_same_bits_whatever_the_number_of_jobs(tmp_path: Path, empty_store: Path
 
 @pytest.mark.usefixtures("stored")
 def test_second_run_in_one_workspace_is_refused(write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]) -> None:
-    from harness.session import Session
+    from harness.session import Means, Session
 
     spec = write_spec()
-    with Session.open(spec, [], 1, None, True):
+    with Session.open(read(spec), Means(jobs=1, inline=True)):
         assert cli.main(["run", str(spec)]) == cli.BAD_INPUT
     assert str(os.getpid()) in capsys.readouterr().err
     assert cli.main(["run", str(spec), "--inline"]) == cli.DONE, "the lock is free again"
@@ -510,7 +511,11 @@ def test_a_checkpoint_trains_like_the_pretraining_it_came_from(stored: Workspace
     assert first["test_top1"].tolist() == second["test_top1"].tolist()
 
 
-def test_ctrl_c_ends_cleanly_and_the_next_run_goes_on(stored: Workspace, write_spec: WriteSpec) -> None:
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_once_finishes_what_runs_and_twice_stops_now(
+    stored: Workspace, write_spec: WriteSpec, number: signal.Signals, twice: bool
+) -> None:
     spec = write_spec(("epochs: 2,", "epochs: 30,"))
     command = [sys.executable, "-m", "harness", "run", str(spec), "--jobs", "2"]
     # Whoever runs the tests in the background of a shell may have Ctrl-C ignored, and children inherit that.
@@ -525,14 +530,30 @@ def test_ctrl_c_ends_cleanly_and_the_next_run_goes_on(stored: Workspace, write_s
         for line in process.stderr:
             if line.startswith("training") and not line.startswith("training 0/"):
                 break
-        os.killpg(process.pid, signal.SIGINT)
+        # A terminal sends Ctrl-C to all processes of its group, and kill to one.
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        said = ""
+        for line in process.stderr:
+            said += line
+            if "finishing what runs" in line:
+                break
+        assert re.search(r"\([12]\); Ctrl-C again stops now", said)
+        if twice:
+            process.send_signal(number)
         rest = process.stderr.read()
     assert process.returncode == cli.INTERRUPTED
     assert "goes on where it was left" in rest
     assert "Traceback" not in rest
-    statuses = {run.info.status for run in runs_of(stored)}
-    assert "RUNNING" not in statuses
-    assert "KILLED" in statuses
+    runs = by_kind(runs_of(stored), "replicate")
+    finished = [run for run in runs if run.info.status == "FINISHED"]
+    assert 0 < len(finished) < 12
+    # The second may come between the end of a run in the store and its count.
+    assert twice or f"{12 - len(finished)} replicates are left" in rest
+    assert {run.info.status for run in runs} == ({"FINISHED", "KILLED"} if twice else {"FINISHED"})
+    (parent,) = by_kind(runs_of(stored), "grid")
+    assert parent.info.status == "KILLED"
+    assert parent.data.tags["harness.running"] == "0"
+    assert twice or parent.data.tags["harness.done"] == str(len(finished))
 
 
 def test_diagnosed_batch_norm_is_kept_with_each_run_and_reported(stored: Workspace, write_spec: WriteSpec) -> None:

@@ -11,4 +11,10 @@ class Executor(Protocol):
     """Runs jobs."""
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
-        """Yield the records of all jobs as they come; every training of a job ends in Finished or Failed."""
+        """Yield the records of all jobs as they come; every training of a job ends in Finished or Failed.
+
+        Raises Stopped, once what runs has ended, where `stop` was called and jobs are left.
+        """
+
+    def stop(self) -> int:
+        """Hand out no job from now on, and return how many run at the moment; may be called by a signal's handler."""

@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 
 from harness.execute.job import Job
 from harness.records import Failed, Finished, Record
+from harness.stopping import Stopped
 from harness.train import now
 
 _PRELOAD = ["harness.execute.worker", "sklearn.datasets"]
@@ -30,18 +31,22 @@ class LocalExecutor:
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
+        self._stopped = False
+        self._running: dict[Connection, _Running] = {}
         self._context: ForkServerContext = get_context("forkserver")
         self._context.set_forkserver_preload(_PRELOAD)
         forkserver.ensure_running()  # it imports torch while this process goes on
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
         """Yield the records of all jobs as they come; a process that dies leaves Failed for what it had not ended."""
-        waiting, running = deque(jobs), dict[Connection, _Running]()
+        waiting, running = deque(jobs), self._running
         try:
             while waiting or running:
-                while waiting and len(running) < self._workers:
+                while waiting and len(running) < self._workers and not self._stopped:
                     connection, started = self._start(waiting.popleft())
                     running[connection] = started
+                if not running:
+                    raise Stopped
                 for ready in wait(list(running)):
                     assert isinstance(ready, Connection)
                     yield from self._read(ready, running)
@@ -49,6 +54,12 @@ class LocalExecutor:
             for left in running.values():
                 left.process.kill()
                 left.process.join()
+            running.clear()
+
+    def stop(self) -> int:
+        """Start no other process; returns how many run."""
+        self._stopped = True
+        return len(self._running)
 
     def _start(self, job: Job) -> tuple[Connection, _Running]:
         from harness.execute.worker import serve

@@ -36,6 +36,12 @@ def process_mark(pid: int) -> str:
     return f"{pid}-{fields[19]}"
 
 
+def is_alive(process: str) -> bool:
+    """Whether the process with this mark runs on this host."""
+    pid = int(process.partition("-")[0] or 0)
+    return pid != 0 and process == process_mark(pid)
+
+
 class GridLog:
     """Writes the runs of one grid."""
 
@@ -53,8 +59,7 @@ class GridLog:
         self.experiment_id = experiment
         parent = store.find_grid(study, grid)
         if parent is None:
-            kind = {"harness.kind": "grid", "harness.grid": grid}
-            parent = self._client.create_run(experiment, run_name=f"{study} (grid)", tags={**self._tags, **kind})
+            parent = store.create_grid(study, grid, self._tags)
         self.parent: Run = parent
         self.children = store.children(parent)
         for child in self.children:
@@ -78,6 +83,11 @@ class GridLog:
     def run_id(self) -> str:
         """Id of the parent run."""
         return str(self.parent.info.run_id)
+
+    @property
+    def open_runs(self) -> int:
+        """Child runs that are begun and not ended."""
+        return len(self._pending)
 
     def resume(self) -> None:
         """Mark the grid as running."""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
 from harness.errors import HarnessError, unknown
@@ -20,6 +20,11 @@ from harness.views import CURRENT
 from harness.workspace import Workspace
 
 PARENT = "mlflow.parentRunId"
+QUEUED = "harness.queued"
+"""Tag of the grids that wait to be run; the last that is written of one, so that none is taken half written."""
+_LEASE = "harness.lease"
+_EVERYWHERE = "Default"
+"""The experiment that every store has."""
 _PAGE = 1000
 
 
@@ -47,7 +52,7 @@ class Store:
         self.remote = urlsplit(self.uri).scheme in ("http", "https")
         self._workspace = workspace
         reach(workspace)
-        if not create and self._own and not workspace.database.exists():
+        if not create and self.own and not workspace.database.exists():
             raise HarnessError(f"nothing was run in {workspace.root} yet: there is no {workspace.database.name}")
         try:
             self.client = MlflowClient(self.uri)
@@ -56,7 +61,8 @@ class Store:
             raise _unusable(self.uri, error) from error
 
     @property
-    def _own(self) -> bool:
+    def own(self) -> bool:
+        """Whether it is the workspace's own database."""
         return self.uri == f"sqlite:///{self._workspace.database}"
 
     def experiment(self, name: str, create: bool = False) -> str | None:
@@ -66,7 +72,7 @@ class Store:
             if not create:
                 return None
             # A server knows where its artifacts go; a database of the workspace keeps them beside itself.
-            location = (self._workspace.artifacts / name).as_uri() if self._own else None
+            location = (self._workspace.artifacts / name).as_uri() if self.own else None
             return str(self.client.create_experiment(name, artifact_location=location))
         if found.lifecycle_stage != "active" and create:
             self.client.restore_experiment(found.experiment_id)
@@ -85,11 +91,30 @@ class Store:
         except MlflowException as error:
             raise HarnessError(f"cannot search experiment {name!r} by {where!r}: {error.message}") from error
 
-    def grids(self) -> list[tuple[str, str]]:
-        """Return (experiment id, grid run id) of every grid, the latest first."""
-        ids = [e.experiment_id for e in self.client.search_experiments()]
-        runs = self.search(ids, "tags.`harness.kind` = 'grid'") if ids else []
-        return [(run.info.experiment_id, run.info.run_id) for run in runs]
+    def grids(self, where: str = "") -> list[tuple[str, Run]]:
+        """Return (study, parent run) of every grid, the latest first; `where` is a filter of MLflow besides."""
+        names = {e.experiment_id: e.name for e in self.client.search_experiments()}
+        wanted = "tags.`harness.kind` = 'grid'" + (f" and {where}" if where else "")
+        return [(names[run.info.experiment_id], run) for run in self.search([*names], wanted)] if names else []
+
+    def lease(self) -> str:
+        """Return who runs grids in this store, as it was written there."""
+        found = self.client.get_experiment_by_name(_EVERYWHERE)
+        return str(found.tags.get(_LEASE, "")) if found else ""
+
+    def write_lease(self, text: str) -> None:
+        """Write who runs grids in this store."""
+        self.client.set_experiment_tag(str(self.experiment(_EVERYWHERE, create=True)), _LEASE, text)
+
+    def queued(self) -> list[tuple[str, Run]]:
+        """Return (study, parent run) of every grid that waits to be run."""
+        return self.grids(f"tags.`{QUEUED}` = 'true'")
+
+    def create_grid(self, study: str, grid: str, tags: Mapping[str, str]) -> Run:
+        """Create the parent run of a grid; it is RUNNING."""
+        kind = {"harness.kind": "grid", "harness.grid": grid}
+        experiment = str(self.experiment(study, create=True))
+        return self.client.create_run(experiment, run_name=f"{study} (grid)", tags={**tags, **kind})
 
     def find_grid(self, study: str, grid: str) -> Run | None:
         """Return the parent run of a grid, or None."""
@@ -132,6 +157,29 @@ class Store:
             token = page.token
             if not token:
                 return
+
+    def put(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Write tags of a run, all of them or none."""
+        self.client.log_batch(run_id, tags=[RunTag(key, value[:8000]) for key, value in tags.items()])
+
+    def drop(self, run_id: str, *tags: str) -> None:
+        """Remove those of the tags that a run has."""
+        for key in self.client.get_run(run_id).data.tags.keys() & set(tags):
+            self.client.delete_tag(run_id, key)
+
+    def mark(self, run_id: str, status: str) -> None:
+        """Give a run another status: SCHEDULED, or one that it ends with."""
+        if status == "SCHEDULED":
+            self.client.update_run(run_id, status)
+        else:
+            self.client.set_terminated(run_id, status)
+
+    def write_artifact(self, run_id: str, name: str, content: bytes) -> None:
+        """Keep a file with a run."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, name)
+            path.write_bytes(content)
+            self.client.log_artifact(run_id, str(path))
 
     def read_artifact(self, run: Run, name: str) -> bytes | None:
         """Return the content of an artifact, or None where the run has none of that name."""

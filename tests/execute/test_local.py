@@ -5,17 +5,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.execute import Executor
 from harness.execute.inline import InlineExecutor
 from harness.execute.job import Job
 from harness.execute.local import LocalExecutor
 from harness.plan import Plan
 from harness.records import Epoch, Failed, Finished, Probed, Record, Started
+from harness.stopping import Stopped
 from harness.training import Training
 
 
@@ -75,6 +77,30 @@ def test_stopping_half_way_leaves_no_process(trainings: list[Training], tmp_path
     assert multiprocessing.active_children()
     records.close()  # type: ignore[attr-defined]
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("make", [lambda: LocalExecutor(1), InlineExecutor])
+def test_told_to_stop_it_ends_what_runs_and_begins_nothing(
+    make: Callable[[], Executor], trainings: list[Training], tmp_path: Path
+) -> None:
+    executor, records = make(), []
+    assert executor.stop() == 0
+    with pytest.raises(Stopped):
+        next(executor.run(jobs(trainings, tmp_path)))
+    assert list(executor.run([])) == [], "with nothing left there is nothing to stop"
+
+    executor = make()
+    with pytest.raises(Stopped):  # noqa: PT012
+        for record in executor.run(jobs(trainings, tmp_path)):
+            records.append(record)
+            if isinstance(record, Started):
+                assert executor.stop() == 1
+    assert [type(record) for record in records] == [Started, Epoch, Epoch, Finished]
+    assert executor.stop() == 0
+
+    executor = make()
+    ended = [(record, executor.stop()) for record in executor.run(jobs(trainings[:1], tmp_path))]
+    assert isinstance(ended[-1][0], Finished), "the last job is not cut short, and nothing was left"
 
 
 def test_an_exception_is_a_record_with_its_traceback(trainings: list[Training], tmp_path: Path) -> None:
