@@ -124,7 +124,7 @@ def _plan(options: argparse.Namespace) -> int:
     if options.matrix:
         print(matrix_of(options.spec, options.set), end="")
         return DONE
-    plan, seconds = plan_of(options.spec, options.set, options.jobs, options.device)
+    plan, seconds = plan_of(options.spec, options.set, options.jobs, options.devices)
     print(json.dumps(show.plan_json(plan, seconds), indent=1) if options.json else show.plan_text(plan, seconds))
     return DONE
 

@@ -70,7 +70,7 @@ def _add_queue(parser: argparse.ArgumentParser) -> None:
 def _means(given: argparse.Namespace) -> Means:
     from harness.session import Means
 
-    return Means(given.jobs, given.device, given.inline)
+    return Means(given.jobs, given.devices, given.inline)
 
 
 def _run(given: argparse.Namespace) -> int:

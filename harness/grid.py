@@ -62,7 +62,7 @@ class GridRun:
     ) -> None:
         """`untuned` are the cells whose learning rate could not be chosen, with the reason: they fail."""
         self._plan, self._store, self._log, self._executor = plan, store, log, executor
-        self._device, self._place = device, place
+        self._place = place
         self._untuned = untuned or {}
         self._checkpoints = Checkpoints(place, plan.study.spec.checkpoint_s)
         self._ledger = Ledger(plan, log, device, self._checkpoints)
@@ -253,4 +253,4 @@ class GridRun:
         return Update("training", done, total, len(self.outcome.failures), text)
 
     def _job(self, trainings: Sequence[Training], probe: tuple[int, int] | None = None) -> Job:
-        return Job(tuple(trainings), self._device, self._place.cache, probe, self._checkpoints)
+        return Job(tuple(trainings), self._place.cache, probe, self._checkpoints)

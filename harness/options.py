@@ -36,8 +36,12 @@ def add_spec(sub: argparse.ArgumentParser, nargs: str | None = None) -> None:
 
 def add_workers(sub: argparse.ArgumentParser) -> None:
     """Add what trainings are run with."""
-    sub.add_argument("--jobs", type=positive, metavar="N", help="worker processes (default: as fit the machine)")
-    sub.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cuda where there is one)")
+    sub.add_argument(
+        "--jobs", type=positive, metavar="N", help="worker processes at a time (default: as fit the machine)"
+    )
+    sub.add_argument(
+        "--devices", metavar="NAME,…", help="cpu, cuda for every GPU, or cuda:N (default: every GPU, else cpu)"
+    )
 
 
 def positive(text: str) -> int:

@@ -16,6 +16,7 @@ from harness.workspace import Workspace, commit, find
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
     from harness.estimate import Estimate
     from harness.execute import Executor
@@ -45,14 +46,19 @@ class Reported:
         return int(self.cells[["failed", "diverged", "missing"]].to_numpy().sum())
 
 
-def plan_of(spec: Path, overrides: Sequence[str], jobs: int | None, device: str | None) -> tuple[Plan, Estimate]:
+def plan_of(spec: Path, overrides: Sequence[str], jobs: int | None, devices: str | None) -> tuple[Plan, Estimate]:
     """Plan a spec, and estimate its time; reads only."""
     from harness.estimate import estimate
-    from harness.execute.devices import choose, default_jobs
+    from harness.execute.devices import choose
 
-    plan = _plan(spec, overrides)
-    chosen = choose(device)
-    return plan, estimate(plan, jobs or default_jobs(chosen, _threads(plan)), chosen)
+    plan, chosen = _plan(spec, overrides), choose(devices)
+    return plan, estimate(plan, len(_places(plan, chosen, jobs)), chosen[0])
+
+
+def _places(plan: Plan, devices: list[torch.device], jobs: int | None) -> list[str]:
+    from harness.execute.devices import places
+
+    return places(devices, jobs, plan.study.spec.gpu_share, _threads(plan))
 
 
 def _threads(plan: Plan) -> int:
@@ -185,7 +191,7 @@ class Means:
 
     jobs: int | None = None
     """Worker processes; None for as many as fit."""
-    device: str | None = None
+    devices: str | None = None
     inline: bool = False
 
 
@@ -210,7 +216,7 @@ class Session:
 
         Without a `turn` the session takes its own, and gives it back when it ends.
         """
-        from harness.execute.devices import choose, default_jobs
+        from harness.execute.devices import choose
         from harness.execute.inline import InlineExecutor
         from harness.execute.local import LocalExecutor
         from harness.ledger import environment
@@ -219,7 +225,7 @@ class Session:
         from harness.track import GridLog, Store, reach
 
         plan, place = _plan_study(study), find(study.path.parent)
-        chosen = choose(means.device)
+        at = _places(plan, choose(means.devices), means.jobs)
         check_writable(place.results / study.spec.name)
         held = ExitStack()
         try:
@@ -227,13 +233,12 @@ class Session:
                 held.enter_context(lock(place))
             reach(place)
             prepare(plan, place.cache)
-            workers = means.jobs or default_jobs(chosen, _threads(plan))
-            executor = InlineExecutor() if means.inline else LocalExecutor(workers)
+            executor = InlineExecutor(at[0]) if means.inline else LocalExecutor(at)
             if turn is None:
                 store = Store(place, create=True)
                 turn = Turn(place, store, held.enter_context(leased(store)))
             log = GridLog(turn.store, study.spec.name, study.grid, environment(commit(place)))
-            return cls(plan, log, executor, str(chosen), turn, place, held)
+            return cls(plan, log, executor, at[0], turn, place, held)
         except BaseException:
             held.close()
             raise

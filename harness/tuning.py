@@ -60,7 +60,7 @@ class Tuning:
         self, plan: Plan, store: Store, log: GridLog, executor: Executor, device: str, place: Workspace
     ) -> None:
         self._plan, self._store, self._log, self._executor = plan, store, log, executor
-        self._device, self._place = device, place
+        self._place = place
         self._checkpoints = Checkpoints(place, plan.study.spec.checkpoint_s)
         self._ledger = Ledger(plan, log, device, self._checkpoints)
 
@@ -129,4 +129,4 @@ class Tuning:
                 yield Update("tuning", len(tried) + len(failed), total, len(failed))
 
     def _job(self, trainings: Sequence[Training]) -> Job:
-        return Job(tuple(trainings), self._device, self._place.cache, checkpoints=self._checkpoints)
+        return Job(tuple(trainings), self._place.cache, checkpoints=self._checkpoints)

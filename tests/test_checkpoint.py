@@ -43,7 +43,7 @@ def numbers(records: list[Record]) -> list[object]:
 
 def perform(training: Training, place: Workspace, every_s: float | None = 0.0) -> Iterator[Record]:
     checkpoints = Checkpoints(place, every_s)
-    return InlineExecutor().run([Job((training,), "cpu", place.cache, checkpoints=checkpoints)])
+    return InlineExecutor("cpu").run([Job((training,), place.cache, checkpoints=checkpoints)])
 
 
 def until_epoch(records: Iterator[Record], epoch: int) -> list[Record]:

@@ -209,7 +209,7 @@ def test_compare_prints_and_writes(tmp_path: Path) -> None:
         ),
         (("batch_size: 8, lr: 0.05, augment", "batch_size: 999, lr: 0.05, augment"), [], ["batch_size", "999", "24"]),
         (("name: tiny", "name: ../tiny"), [], ["tiny.yaml:1", "../tiny"]),
-        (("seeds: 2", "seeds: 2"), ["--device", "tpu"], ["tpu", "cuda"]),
+        (("seeds: 2", "seeds: 2"), ["--devices", "tpu"], ["tpu", "cuda"]),
         (("seeds: 2", "seeds: 2"), ["--set", "train.lr=fast"], ["--set train.lr=fast", "number"]),
     ],
 )

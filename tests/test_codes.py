@@ -289,7 +289,7 @@ def test_codes_are_part_of_a_trainings_identity():
 
 
 def test_a_worker_takes_the_solver_in_place_of_the_loop(tmp_path):
-    records = list(InlineExecutor().run([Job((coded(), two_steps()), "cpu", tmp_path)]))
+    records = list(InlineExecutor("cpu").run([Job((coded(), two_steps()), tmp_path)]))
     assert [type(record) for record in records] == 2 * [Started, Epoch, Finished]
 
 

@@ -49,7 +49,8 @@ class Workers:
         self.batches: list[list[str]] = []
         self._diverging, self._dying = diverging, dying
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
+    def run(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[Record]:
+        assert not alone
         self.batches.append([job.trainings[0].digest for job in jobs])
         for job in jobs:
             (training,) = job.trainings
@@ -81,7 +82,7 @@ def tried(write_spec, workspace):
         workers = Workers({digests[n] for n in diverging}, {digests[n] for n in dying})
         diary: Any = Diary()
         updates = []
-        steps = train_first(plan.prerequisites, diary, workers, lambda ts: Job(tuple(ts), "cpu", workspace.cache))
+        steps = train_first(plan.prerequisites, diary, workers, lambda ts: Job(tuple(ts), workspace.cache))
         try:
             while True:
                 updates.append(next(steps))

@@ -10,9 +10,10 @@ from harness.records import Record
 class Executor(Protocol):
     """Runs jobs."""
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
+    def run(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[Record]:
         """Yield the records of all jobs as they come; every training of a job ends in Finished or Failed.
 
+        With `alone` each job has a whole device to itself.
         Raises Stopped, once what runs has ended, where `stop` was called and jobs are left.
         """
 

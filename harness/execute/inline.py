@@ -11,17 +11,19 @@ from harness.stopping import Stopped
 class InlineExecutor:
     """Runs jobs one after another where it is called."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
+        self._device = device
         self._stopped, self._running = False, 0
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Record]:
+    def run(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[Record]:
         """Yield the records of all jobs."""
+        del alone  # they always are
         for job in jobs:
             if self._stopped:
                 raise Stopped
             self._running = 1
             try:
-                yield from perform(job)
+                yield from perform(job, self._device)
             finally:
                 self._running = 0
 

@@ -12,7 +12,6 @@ class Job:
     """Trainings one after another, or the probe of their steps."""
 
     trainings: tuple[Training, ...]
-    device: str
     cache: Path
     probe: tuple[int, int] | None = None
     """Rounds and steps of a probe; None trains."""

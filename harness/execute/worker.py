@@ -25,9 +25,13 @@ from harness.training import Training
 _KINDS: dict[type[Exception], FailureKind] = {Diverged: "diverged", FreezeViolation: "freeze_violation"}
 
 
-def perform(job: Job) -> Iterator[Record]:
-    """Yield the records of a job. A training that raises ends in Failed, and the next one begins."""
-    device = configure(job)
+def perform(job: Job, device_called: str) -> Iterator[Record]:
+    """Yield the records of a job, done on a device such as `cuda:1`.
+
+    A training that raises ends in Failed, and the next one begins.
+    """
+    configure(job)
+    device = torch.device(device_called)
     if job.probe:
         rounds, steps = job.probe
         yield from probe(job.trainings, rounds, steps, job.cache, device)
@@ -56,13 +60,12 @@ def _attempt(training: Training, job: Job, device: torch.device) -> Iterator[Rec
         yield Failed(training.digest, now(), kind, reason, traceback.format_exc())
 
 
-def configure(job: Job) -> torch.device:
+def configure(job: Job) -> None:
     """Set what this process shares by all its trainings: threads, and algorithms that give the same bits twice."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not deterministic without it
     torch.set_num_threads(job.threads)
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
-    return torch.device(job.device)
 
 
 def device_name(device: torch.device) -> str:
@@ -80,13 +83,13 @@ def _cpu_info() -> list[str]:
         return []
 
 
-def serve(job: Job, connection: Connection) -> None:
+def serve(job: Job, device: str, connection: Connection) -> None:
     """Perform a job in a process of its own, sending its records to the grid's process, and die with that process."""
     current_process().daemon = False  # a daemon may start no process, as the loaders of streamed images are
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the grid's process, which ends its workers itself
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with connection:
-        for record in perform(job):
+        for record in perform(job, device):
             connection.send(record)
 
 

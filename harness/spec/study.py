@@ -200,6 +200,8 @@ class Spec(Section):
     diagnostics: Diagnostics = Diagnostics()
     checkpoint_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 60.0
     """Seconds of training after which an epoch ends in a checkpoint, to go on from; 0 is every epoch, None never."""
+    gpu_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """How much of a GPU a training takes: 0.5 trains two at a time on each."""
     keep_weights: bool = False
     """Whether the weights of every training are kept for `harness export`; each takes as much disk as the network."""
 

@@ -109,8 +109,8 @@ def test_path_is_no_part_of_a_training(photos):
 def test_worker_of_a_grid_may_stream(photos, tmp_path):
     """Its process is one that multiprocessing would not let have children."""
     training = training_on(photos, 2)
-    job = Job((training,), "cpu", tmp_path / "cache")
-    *_, last = LocalExecutor(1).run([job])
+    job = Job((training,), tmp_path / "cache")
+    *_, last = LocalExecutor(["cpu"]).run([job])
     assert isinstance(last, Finished)
     assert last.weights_sha256 == run(training_on(photos, None), tmp_path / "cache")[1].weights_sha256
 

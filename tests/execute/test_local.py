@@ -28,7 +28,7 @@ def trainings(plan: Plan) -> list[Training]:
 
 
 def jobs(trainings: list[Training], cache: Path) -> list[Job]:
-    return [Job((training,), "cpu", cache) for training in trainings]
+    return [Job((training,), cache) for training in trainings]
 
 
 def of(records: list[Record], training: Training) -> list[Record]:
@@ -36,13 +36,13 @@ def of(records: list[Record], training: Training) -> list[Record]:
 
 
 def test_every_training_starts_and_ends(trainings: list[Training], tmp_path: Path) -> None:
-    records = list(LocalExecutor(2).run(jobs(trainings, tmp_path)))
+    records = list(LocalExecutor(["cpu"] * 2).run(jobs(trainings, tmp_path)))
     for training in trainings:
         assert [type(record) for record in of(records, training)] == [Started, Epoch, Epoch, Finished]
 
 
 def test_one_job_of_several_trainings_runs_them_in_order(trainings: list[Training], tmp_path: Path) -> None:
-    records = list(LocalExecutor(1).run([Job(tuple(trainings), "cpu", tmp_path)]))
+    records = list(LocalExecutor(["cpu"]).run([Job(tuple(trainings), tmp_path)]))
     ended = [record.digest for record in records if isinstance(record, Finished)]
     assert ended == [training.digest for training in trainings]
 
@@ -50,7 +50,7 @@ def test_one_job_of_several_trainings_runs_them_in_order(trainings: list[Trainin
 def test_a_killed_worker_fails_its_own_training_only(trainings: list[Training], tmp_path: Path) -> None:
     long = replace(trainings[0], train=trainings[0].train.model_copy(update={"epochs": 10_000}))
     records = []
-    for record in _killing(LocalExecutor(1).run(jobs([long, *trainings[1:]], tmp_path)), long):
+    for record in _killing(LocalExecutor(["cpu"]).run(jobs([long, *trainings[1:]], tmp_path)), long):
         records.append(record)
     lost = of(records, long)[-1]
     assert isinstance(lost, Failed)
@@ -72,14 +72,14 @@ def _killing(records: Iterator[Record], victim: Training) -> Iterator[Record]:
 
 
 def test_stopping_half_way_leaves_no_process(trainings: list[Training], tmp_path: Path) -> None:
-    records = LocalExecutor(2).run(jobs(trainings, tmp_path))
+    records = LocalExecutor(["cpu"] * 2).run(jobs(trainings, tmp_path))
     next(records)
     assert multiprocessing.active_children()
     records.close()  # type: ignore[attr-defined]
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("make", [lambda: LocalExecutor(1), InlineExecutor])
+@pytest.mark.parametrize("make", [lambda: LocalExecutor(["cpu"]), lambda: InlineExecutor("cpu")])
 def test_told_to_stop_it_ends_what_runs_and_begins_nothing(
     make: Callable[[], Executor], trainings: list[Training], tmp_path: Path
 ) -> None:
@@ -105,7 +105,7 @@ def test_told_to_stop_it_ends_what_runs_and_begins_nothing(
 
 def test_an_exception_is_a_record_with_its_traceback(trainings: list[Training], tmp_path: Path) -> None:
     broken = replace(trainings[0], train=trainings[0].train.model_copy(update={"batch_size": 999}))
-    records = list(InlineExecutor().run([Job((broken, trainings[1]), "cpu", tmp_path)]))
+    records = list(InlineExecutor("cpu").run([Job((broken, trainings[1]), tmp_path)]))
     failed = of(records, broken)[-1]
     assert isinstance(failed, Failed)
     assert failed.kind == "error"
@@ -115,7 +115,7 @@ def test_an_exception_is_a_record_with_its_traceback(trainings: list[Training], 
 
 
 def test_probe_job_yields_its_rounds(trainings: list[Training], tmp_path: Path) -> None:
-    records = list(LocalExecutor(1).run([Job(tuple(trainings[:2]), "cpu", tmp_path, probe=(2, 1))]))
+    records = list(LocalExecutor(["cpu"]).run([Job(tuple(trainings[:2]), tmp_path, probe=(2, 1))]))
     assert all(isinstance(record, Probed) for record in records)
     rounds = [{record.digest for record in records[:2]}, {record.digest for record in records[2:]}]
     assert rounds == [{training.digest for training in trainings[:2]}] * 2
