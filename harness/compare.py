@@ -12,6 +12,7 @@ import pandas as pd
 
 from harness import wording
 from harness.effects import EXACT, FIGURES, METRIC, UNPAIRED
+from harness.pairing import by_pair
 from harness.results import Grid
 from harness.stats import LEVEL, Interval, paired_t, welch
 
@@ -75,7 +76,7 @@ def _finished(side: Side, cells: Sequence[str]) -> pd.DataFrame:
 
 def _tops(side: Side, cells: Sequence[str]) -> pd.DataFrame:
     """Return test top-1, seeds down and cells across."""
-    return _finished(side, cells).pivot_table(index="seed", columns="cell", values=METRIC).reindex(columns=[*cells])
+    return by_pair(_finished(side, cells)).reindex(columns=[*cells])
 
 
 def _top1(a: Side, b: Side, cells: Sequence[str], paired: bool) -> dict[str, Any]:

@@ -6,23 +6,25 @@ import json
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 
 def plain(value: Any) -> Any:
     """Return `value` as JSON data; a dataclass or spec section carries the name of its type.
 
-    Fields with metadata `identity: False` (where a file lies, say) are left out.
+    Fields with metadata `identity: False` (where a file lies, say) are left out, and those with `unless default` where
+    they say what was always done before there was such a field.
     Raises TypeError for anything that has no plain form, so nothing can enter a digest by its memory address.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, BaseModel):
-        counted = [name for name, field in type(value).model_fields.items() if _is_identity(field.json_schema_extra)]
+        fields = type(value).model_fields.items()
+        counted = [name for name, field in fields if _is_identity(field, getattr(value, name))]
         return {"type": type(value).__name__, **{name: plain(getattr(value, name)) for name in counted}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         identity = [f.name for f in dataclasses.fields(value) if f.metadata.get("identity", True)]
-        fields = {name: plain(getattr(value, name)) for name in identity}
-        return {"type": type(value).__name__, **fields}
+        return {"type": type(value).__name__, **{name: plain(getattr(value, name)) for name in identity}}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -30,8 +32,10 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no plain form, so it has no digest")
 
 
-def _is_identity(metadata: Any) -> bool:
-    return not isinstance(metadata, dict) or bool(metadata.get("identity", True))
+def _is_identity(field: FieldInfo, value: Any) -> bool:
+    metadata = field.json_schema_extra
+    counts = metadata.get("identity", True) if isinstance(metadata, dict) else True
+    return value != field.default if counts == "unless default" else bool(counts)
 
 
 def digest(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -13,6 +13,7 @@ import pandas as pd
 
 from harness.claims import judge
 from harness.contrasts import KEYS, Contrast, Weights, of_plan
+from harness.pairing import by_pair, paired
 from harness.pooling import SOURCES, over_sources, pooled
 from harness.results import Grid, axes_of, tricks_of
 from harness.stats import (
@@ -113,46 +114,31 @@ def effects(grid: Grid) -> pd.DataFrame:
     `estimate`, `low` and `high` are NaN where nothing can be paired. The same grid gives the same frame.
     """
     generator = np.random.default_rng(_SEED)
-    tops, costs, divergence = _by_seed(grid.runs[grid.runs["status"] == "finished"]), _costs(grid), _divergence(grid)
+    tops, costs, divergence = by_pair(grid.runs[grid.runs["status"] == "finished"]), _costs(grid), _divergence(grid)
     contrasts = of_plan(grid.plan)
-    by_seed = [_paired(tops, contrast.weights) for contrast in contrasts]
+    by_seed = [paired(tops, contrast.weights) for contrast in contrasts]
     rows: list[dict[str, Any]] = []
     samples = {}
-    for contrast, paired in zip(contrasts, by_seed, strict=True):
+    for contrast, found in zip(contrasts, by_seed, strict=True):
         names = {name: getattr(contrast, name) for name in KEYS}
-        differences = samples[len(rows)] = paired.to_numpy()
+        differences = samples[len(rows)] = found.to_numpy()
         if not terms_of(grid.plan).paired_by:
             judged = _unpaired(grid.runs, contrast.weights)
         elif len(differences):
-            judged = _top1(grid, contrast, differences, generator)
+            judged = _top1(grid, contrast, found, generator)
         else:
             judged = _row(METRIC, 0, _NO_PAIR)
-        order_se = _order_se(tops.loc[paired.index], contrast)
+        order_se = _order_se(tops.loc[found.index], contrast)
         rows.append({**names, **judged, **divergence(contrast.weights), "order_se": order_se})
         rows += [{**names, **cost(contrast.weights)} for cost in costs]
     rows += [row for found in pooled(grid.plan, contrasts, by_seed, SOURCES) if (row := over_sources(found))]
     return judge(pd.DataFrame(rows, columns=[*COLUMNS]), samples, grid.family)
 
 
-def _by_seed(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return test top-1, seeds down and cells across."""
-    return runs.pivot_table(index="seed", columns="cell", values=METRIC, observed=True)
-
-
-def _paired(table: pd.DataFrame, weights: Weights) -> pd.Series:
-    """Return the value of a contrast for each pair that all its cells have."""
-    at = table.columns.get_indexer(pd.Index([*weights]))
-    if (at < 0).any():
-        return pd.Series(dtype=float)
-    # No matrix product: its last bit may depend on how many threads there are.
-    d = (table.to_numpy()[:, at] * np.array([*weights.values()])).sum(axis=1)
-    known = ~np.isnan(d)
-    return pd.Series(d[known], table.index[known])
-
-
-def _top1(grid: Grid, contrast: Contrast, d: np.ndarray, generator: np.random.Generator) -> dict[str, Any]:
+def _top1(grid: Grid, contrast: Contrast, by_pair: pd.Series, generator: np.random.Generator) -> dict[str, Any]:
+    d, seeds = by_pair.to_numpy(), by_pair.index.get_level_values("seed")
     found, resampled = paired_t(d), bca(d, generator)
-    crossed = None if math.isnan(found.low) else _over_examples(grid, contrast.weights)
+    crossed = None if math.isnan(found.low) else _over_examples(grid, contrast.weights, seeds)
     interval = f"{LEVEL:.0%} paired t over {terms_of(grid.plan).many}"
     if 0 < contrast.share_of_orders < 1:
         interval += ", for these orders"
@@ -185,9 +171,9 @@ def _unpaired(runs: pd.DataFrame, weights: Weights) -> dict[str, Any]:
     return {**_row(METRIC, found.n, interval, found), **shares}
 
 
-def _over_examples(grid: Grid, weights: Weights) -> Interval | None:
+def _over_examples(grid: Grid, weights: Weights, paired_at: Iterable[int]) -> Interval | None:
     """Return the interval for other seeds and other test images alike; None where predictions are not kept."""
-    seeds = [seed for seed in grid.plan["seeds"] if all((cell, seed) in grid.correct for cell in weights)]
+    seeds = [seed for seed in paired_at if all((cell, seed) in grid.correct for cell in weights)]
     if not seeds or len({len(grid.correct[cell, seed]) for cell in weights for seed in seeds}) > 1:
         return None  # scenarios with test sets of their own
     factors = np.array([*weights.values()])
@@ -203,7 +189,7 @@ def _order_se(tops: pd.DataFrame, contrast: Contrast) -> float:
         return 0.0
     if len(contrast.draws) < 2 or tops.empty:
         return math.nan
-    means = np.array([_paired(tops, weights).mean() for weights in contrast.draws])
+    means = np.array([paired(tops, weights).mean() for weights in contrast.draws])
     # Drawn without replacement, so the nearer to all orders, the less is left to chance.
     return float(np.sqrt((1 - contrast.share_of_orders) * means.var(ddof=1) / len(means)))
 
@@ -219,7 +205,7 @@ def _divergence(grid: Grid) -> Callable[[Weights], dict[str, float]]:
     lost = ended["status"] == "diverged"
     by_cell = lost.groupby(ended["cell"]).agg(["sum", "count"]).T.to_dict()
     guessed = ended[METRIC].astype(float).where(~lost, ended["cell"].map(chance).astype(float))
-    return partial(_diverged, by_cell, _by_seed(ended.assign(**{METRIC: guessed})), chance)
+    return partial(_diverged, by_cell, by_pair(ended.assign(**{METRIC: guessed})), chance)
 
 
 def _diverged(
@@ -228,7 +214,7 @@ def _diverged(
     ended = [cell for cell in weights if cell in by_cell]
     lost = [cell for cell in ended if by_cell[cell]["sum"]]
     rate = sum(by_cell[cell]["sum"] for cell in lost) / max(sum(by_cell[cell]["count"] for cell in ended), 1)
-    d = _paired(guessed, weights) if lost and chance.keys() >= {*lost} else pd.Series(dtype=float)
+    d = paired(guessed, weights) if lost and chance.keys() >= {*lost} else pd.Series(dtype=float)
     return {"diverged": rate, "with_chance": float(d.mean())}
 
 
@@ -264,7 +250,7 @@ def _geometric_mean(values: pd.Series) -> float:
 
 
 def _rate(metric: str, table: pd.DataFrame, weights: Weights) -> dict[str, Any]:
-    d = _paired(table, weights).to_numpy()
+    d = paired(table, weights).to_numpy()
     if not len(d):
         return _row(metric, 0, _UNMEASURED)
     found = paired_t(d)

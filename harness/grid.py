@@ -7,18 +7,19 @@ from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from harness.artifacts import PLAN, PRIMARY, THROUGHPUT
 from harness.checkpoint import Checkpoints
 from harness.execute import Executor
 from harness.execute.job import Job
+from harness.execute.retry import SameError
 from harness.ledger import Ledger
 from harness.models import weights
 from harness.plan import Plan, Replicate
 from harness.prerequisites import lost_to, train_first
 from harness.progress import Update
-from harness.records import Diagnosed, Epoch, Failed, Finished, Probed, Started
+from harness.records import Diagnosed, Epoch, Failed, Finished, Probed, Record, Retried, Started
 from harness.results import current_runs
 from harness.summary import summarise
 from harness.train import now
@@ -45,6 +46,8 @@ class Outcome:
     trained: int = 0
     shared: int = 0
     failures: list[str] = field(default_factory=list)
+    ended_early: str = ""
+    """Why some were not begun, where that was no wish of a person."""
 
 
 class GridRun:
@@ -64,7 +67,7 @@ class GridRun:
         self._plan, self._store, self._log, self._executor = plan, store, log, executor
         self._place = place
         self._untuned = untuned or {}
-        self._checkpoints = Checkpoints(place, plan.study.spec.checkpoint_s)
+        self._checkpoints = Checkpoints(place, plan.study.spec.execution.checkpoint_s)
         self._ledger = Ledger(plan, log, device, self._checkpoints)
         self._best: dict[str, list[float]] = defaultdict(list)
         self.outcome = Outcome()
@@ -92,7 +95,7 @@ class GridRun:
         try:
             self._log.artifacts(self._log.run_id, plan)
             shared, trainings = self._divide(todo)
-            known = self._ledger.recall_speed(self._store.read_artifact(self._log.parent, THROUGHPUT))
+            known = self._ledger.speed.recall(self._store.read_artifact(self._log.parent, THROUGHPUT))
             lost = {} if known and not trainings else (yield from self._train_first())
             if not known:
                 yield from self._probe(lost)
@@ -101,6 +104,9 @@ class GridRun:
             possible = self._fail_lost(trainings, lost)
             yield from self._train(possible, done=len(todo) - sum(map(len, possible.values())), total=len(todo))
             status = self._status()
+        except SameError:
+            status = "FAILED"
+            raise
         finally:
             self._log.close(status)
 
@@ -201,13 +207,16 @@ class GridRun:
         records = self._executor.run([self._job([*first.values()], (probe.rounds, probe.steps))])
         for done, record in enumerate(records, start=1):
             assert isinstance(record, Probed)
-            self._ledger.probed(record)
+            self._ledger.speed.take(record)
             yield Update("probing", done, total)
-        self._ledger.save_speed(first)
+        self._log.artifacts(self._log.run_id, {THROUGHPUT: self._ledger.speed.table(first)})
 
-    def _train(self, trainings: dict[str, list[Replicate]], done: int, total: int) -> Iterator[Update]:
+    def _train(
+        self, trainings: Mapping[str, list[Replicate]], done: int, total: int, alone: bool = False
+    ) -> Iterator[Update]:
         yield self._update(done, total)
-        for record in self._executor.run([self._job([needed[0].training]) for needed in trainings.values()]):
+        smaller: list[Replicate] = []
+        for record in self._executor.run([self._job([each[0].training]) for each in trainings.values()], alone):
             owner, *others = trainings[record.digest]
             if isinstance(record, Started):
                 self._ledger.begin(owner, record)
@@ -216,16 +225,37 @@ class GridRun:
                 self._ledger.epoch(record)
             elif isinstance(record, Diagnosed):
                 self._ledger.diagnosed(record)
+            elif isinstance(record, Retried):
+                self._ledger.retried(record)
+            elif self._is_too_large(record, owner):
+                self._begin_late(owner)
+                self._ledger.fail(record, replaced=True)
+                smaller += filter(None, (each.in_smaller_parts() for each in (owner, *others)))
             elif isinstance(record, Finished | Failed):
                 run_id = self._end(owner, record)
                 for other in others:
                     self._share(other, self._store.client.get_run(run_id))
                 done += 1 + len(others)
                 yield self._update(done, total)
+        if smaller:
+            shared, left = self._divide(smaller)
+            for replicate, run in shared:
+                self._share(replicate, run)
+            yield from self._train(left, done + len(shared), total, alone=True)
+
+    def _is_too_large(self, record: Record, replicate: Replicate) -> TypeGuard[Failed]:
+        """Whether a training did not fit, even alone on its device, and is to be tried in smaller parts."""
+        accumulate = self._plan.study.spec.execution.on_out_of_memory == "accumulate"
+        too_large = isinstance(record, Failed) and record.kind == "out_of_memory"
+        return accumulate and too_large and replicate.in_smaller_parts() is not None
+
+    def _begin_late(self, replicate: Replicate) -> None:
+        """Begin the run of a training whose process died before its first word."""
+        if not self._ledger.begun(replicate.training.digest):
+            self._ledger.begin(replicate)
 
     def _end(self, replicate: Replicate, record: Finished | Failed) -> str:
-        if not self._ledger.begun(record.digest):
-            self._ledger.begin(replicate)  # its process died before its first word
+        self._begin_late(replicate)
         if isinstance(record, Failed):
             run_id = self._ledger.fail(record)
             self._failed(replicate, record.reason)
@@ -253,4 +283,6 @@ class GridRun:
         return Update("training", done, total, len(self.outcome.failures), text)
 
     def _job(self, trainings: Sequence[Training], probe: tuple[int, int] | None = None) -> Job:
-        return Job(tuple(trainings), self._place.cache, probe, self._checkpoints)
+        return Job(
+            tuple(trainings), self._place.cache, probe, self._checkpoints, self._plan.study.spec.execution.time_limit_s
+        )

@@ -112,14 +112,17 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
             group["peak_lr"] = max(group["peak_lr"], group["lr"])
-        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            loss = self._loss(images, targets)
-        self._scaler.scale(loss).backward()
+        parts, total = self._training.train.accumulate, torch.zeros((), device=self._device)
+        for some, wanted in zip(images.chunk(parts), targets.chunk(parts), strict=True):
+            with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+                loss = self._loss(some, wanted) * (len(some) / len(images))
+            self._scaler.scale(loss).backward()
+            total += loss.detach()
         self._scaler.step(self.optimizer)
         self._scaler.update()
         if self._average:
             self._average.update()
-        return loss.detach()
+        return total
 
     def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
         made = self.module(images)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import platform
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from statistics import geometric_mean
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,16 +13,17 @@ import torch
 import torchvision
 
 from harness import __version__
-from harness.artifacts import BATCH_NORM, CHANGED, CURVES, PREDICTIONS, THROUGHPUT, TRACEBACK
+from harness.artifacts import BATCH_NORM, CHANGED, CURVES, PREDICTIONS, TRACEBACK
 from harness.checkpoint import Checkpoints
 from harness.data import accuracy_of
 from harness.evaluate import mean_per_class
 from harness.ground import Prerequisite
 from harness.plan import Candidate, Plan, Replicate
-from harness.records import Diagnosed, Epoch, Failed, Finished, Probed, Started
+from harness.records import Diagnosed, Epoch, Failed, Finished, Retried, Started
+from harness.speed import Speed, csv_bytes
 from harness.summary import describe_data
 from harness.training import Training
-from harness.versions import version_mark, versions
+from harness.versions import versions
 from harness.views import CURRENT
 
 if TYPE_CHECKING:
@@ -36,6 +35,14 @@ RESUMED = "harness.resumed"
 """Tag of a run whose training went on in another process: from which epoch, the last time."""
 RESUMPTIONS = "harness.resumptions"
 """Tag of such a run: how often."""
+RETRIES = "harness.retries"
+"""Tag of a run whose training was tried again: how often."""
+RETRIED_FOR = "harness.retried_for"
+"""Tag of such a run: why, each time."""
+PLANNED = "harness.planned"
+"""Tag of a run whose training stands for another one that did not fit its device: the digest of that."""
+PARTS = "harness.accumulate"
+"""Tag of such a run: into how many parts its batches are taken."""
 
 
 def environment(commit: str | None) -> dict[str, str]:
@@ -57,11 +64,13 @@ class Ledger:
     def __init__(self, plan: Plan, log: GridLog, device: str, checkpoints: Checkpoints) -> None:
         """A checkpoint goes when the end of its training is logged: a kill between the two loses nothing."""
         self._plan, self._log, self._checkpoints = plan, log, checkpoints
-        self._where = (platform.node(), device, version_mark())
-        """What a figure of speed holds for: host, device and versions."""
+        self.speed = Speed(plan, device)
         self._runs: dict[str, str] = {}
         self._epochs: dict[str, list[Epoch]] = defaultdict(list)
-        self._speed: dict[str, list[Probed]] = defaultdict(list)
+        self._retried: dict[str, list[str]] = defaultdict(list)
+        """Why each training that has not ended was tried again."""
+        self._left: dict[str, Run] = {}
+        """The run in which it goes on."""
 
     def begun(self, digest: str) -> bool:
         """Whether a training has a run."""
@@ -69,7 +78,10 @@ class Ledger:
 
     def begin(self, replicate: Replicate, started: Started | None = None) -> None:
         """Begin the run of the replicate that a training is run for; None where it never started."""
-        self._begin(replicate.training, replicate.name, self._params(replicate), "replicate", started)
+        tags = {CURRENT: "true"}
+        if replicate.planned:
+            tags |= {PLANNED: replicate.planned, PARTS: str(replicate.training.train.accumulate)}
+        self._begin(replicate.training, replicate.name, self._params(replicate), "replicate", started, tags)
 
     def begin_prerequisite(self, prerequisite: Prerequisite, started: Started) -> None:
         """Begin the run of a training that others need."""
@@ -98,21 +110,35 @@ class Ledger:
         """End the run of a learning rate that was tried; what it would get on test is not kept."""
         run_id = self._runs[record.digest]
         self._log.metrics(run_id, {"wall_s": record.wall_s}, record.timestamp)
-        self._log.end(run_id, "FINISHED", {})
+        self._end(record.digest, "FINISHED", {})
         self._checkpoints.discard([record.digest])
 
+    def retried(self, record: Retried) -> None:
+        """Say why a training is tried again; its run, if it has one, waits for it to start."""
+        self._retried[record.digest].append(f"{record.kind}: {record.reason}")
+        if self.begun(record.digest):
+            self._left[record.digest] = self._log.pause(self._runs[record.digest])
+
     def _begin(
-        self, training: Training, name: str, params: Mapping[str, str], kind: str, started: Started | None
+        self,
+        training: Training,
+        name: str,
+        params: Mapping[str, str],
+        kind: str,
+        started: Started | None,
+        more: Mapping[str, str] | None = None,
     ) -> None:
-        """Begin a run; a training that goes on does so in the run that its dead process left."""
+        """Begin a run; a training that goes on, or is tried again, does so in the run that it had."""
         identity = {"harness.kind": kind, "harness.digest": training.digest}
-        tags = {**identity, "harness.device": started.device if started else ""}
-        if kind == "replicate":
-            tags[CURRENT] = "true"
+        tags = {**identity, "harness.device": started.device if started else "", **(more or {})}
+        if why := self._retried.get(training.digest):
+            tags |= {RETRIES: str(len(why)), RETRIED_FOR: "; ".join(why)}
         # A teacher may be the very training of a cell, which then has a run of its own.
         self._epochs.pop(training.digest, None)
         after = started.after_epoch if started else 0
-        left = self._log.left(name, {**identity, **versions()}) if after else None
+        left = self._left.pop(training.digest, None)
+        if left is None and after:
+            left = self._log.left(name, {**identity, **versions()})
         if after:
             before = left.data.tags.get(RESUMPTIONS, "0") if left else "0"
             tags |= {RESUMED: f"from epoch {after}", RESUMPTIONS: str(1 + int(before))}
@@ -137,7 +163,7 @@ class Ledger:
         values = {f.name: f.value for f in record.figures if f.value is not None and not f.layer}
         self._log.metrics(run_id, values, record.timestamp)
         rows = [(f.name, f.layer, f.value, f.reason) for f in record.figures]
-        self._log.artifacts(run_id, {BATCH_NORM: _csv(("figure", "layer", "value", "reason"), rows)})
+        self._log.artifacts(run_id, {BATCH_NORM: csv_bytes(("figure", "layer", "value", "reason"), rows)})
 
     def finish(self, record: Finished, training: Training, program: str) -> str:
         """Log the final figures of a training and end its run; returns the run's id."""
@@ -149,13 +175,13 @@ class Ledger:
             "wall_s": record.wall_s,
             "trainable_params": float(record.trainable_params),
             "frozen_unchanged": 1.0,
-            **self._speed_of(program, images, training),
+            **self.speed.of(program, images, training),
         }
         self._log.metrics(run_id, values, record.timestamp)
         predictions = io.BytesIO()
         np.savez_compressed(predictions, predictions=record.test_predictions, labels=record.test_labels)
         epochs = [(e.epoch, e.step, e.train_loss, e.val_top1) for e in self._epochs[record.digest]]
-        curves = _csv(("epoch", "step", "train_loss", "val_top1"), epochs)
+        curves = csv_bytes(("epoch", "step", "train_loss", "val_top1"), epochs)
         changed = "".join(f"{name}\n" for name in record.changed).encode()
         self._log.artifacts(run_id, {PREDICTIONS: predictions.getvalue(), CURVES: curves, CHANGED: changed})
         tags = {
@@ -164,22 +190,32 @@ class Ledger:
             "harness.images": str(images),
             **({"harness.reason": "; ".join(record.notes)} if record.notes else {}),
         }
-        self._log.end(run_id, "FINISHED", tags)
+        self._end(record.digest, "FINISHED", tags)
         self._checkpoints.discard([record.digest])
         return run_id
 
-    def fail(self, record: Failed) -> str:
-        """Log why a training ended without a result and end its run; returns the run's id."""
+    def fail(self, record: Failed, replaced: bool = False) -> str:
+        """Log why a training ended without a result and end its run; returns the run's id.
+
+        One that is `replaced` by another training of the same replicate is no result of the grid.
+        """
         run_id = self._runs[record.digest]
         if record.kind == "freeze_violation":
             self._log.metrics(run_id, {"frozen_unchanged": 0.0}, record.timestamp)
         if record.traceback:
             self._log.artifacts(run_id, {TRACEBACK: record.traceback.encode()})
         status = "KILLED" if record.kind == "killed" else "FAILED"
-        self._log.end(run_id, status, {"harness.failure": record.kind, "harness.reason": record.reason})
+        tags = {"harness.failure": record.kind, "harness.reason": record.reason}
+        self._end(record.digest, status, tags | ({CURRENT: "false"} if replaced else {}))
         if record.kind != "killed":  # which the next run of the grid tries again
             self._checkpoints.discard([record.digest])
         return run_id
+
+    def _end(self, digest: str, status: str, tags: Mapping[str, str]) -> None:
+        """End the run of a training; where the same is trained for another purpose, that is another run."""
+        self._log.end(self._runs.pop(digest), status, tags)
+        self._retried.pop(digest, None)
+        self._left.pop(digest, None)
 
     def share(self, replicate: Replicate, trained: Run) -> None:
         """Give a replicate whose training exists a light run: its own params, the final figures, and their origin."""
@@ -192,63 +228,12 @@ class Ledger:
             **{key: value for key, value in trained.data.tags.items() if key.removeprefix("harness.") in copied},
         }
         run_id = self._log.begin(replicate.name, self._params(replicate), tags, _data_of(replicate.training))
-        speed = self._speed_of(replicate.program, int(tags.get("harness.images", 0)), replicate.training)
+        speed = self.speed.of(replicate.program, int(tags.get("harness.images", 0)), replicate.training)
         # Speed is measured anew where it is asked for: that of the trained run may be another host's.
         measured = ("images_per_s", "train_s", "peak_memory_bytes")
         figures = {key: value for key, value in trained.data.metrics.items() if key not in measured}
         self._log.metrics(run_id, {**figures, **speed}, trained.info.end_time or 0)
         self._log.end(run_id, trained.info.status, {})
-
-    def probed(self, record: Probed) -> None:
-        """Take one round of the probe of a program."""
-        self._speed[record.digest].append(record)
-
-    def recall_speed(self, table: bytes | None) -> bool:
-        """Take the probe made before on this host and device by these versions, if `table` has it for every cell."""
-        rows = list(csv.DictReader(io.StringIO((table or b"").decode())))
-        here = [row for row in rows if (row["host"], row["device"], row["versions"]) == self._where]
-        wanted = {(name, program) for name, program, _ in self._plan.probed}
-        if not wanted <= {(row["cell"], row["program"]) for row in here}:
-            return False
-        for program, number, rate, memory in dict.fromkeys(
-            (row["program"], row["round"], row["images_per_s"], row["peak_memory_bytes"])
-            for row in here
-            if row["round"]
-        ):
-            self.probed(Probed(program, 0, int(number), float(rate), int(memory)))
-        return True
-
-    def save_speed(self, tried: Collection[str]) -> None:
-        """Keep the rounds of the probe of the programs `tried` with the grid; one without has a row without numbers."""
-        rows: list[tuple[object, ...]] = []
-        for name, program in ((name, program) for name, program, _ in self._plan.probed if program in tried):
-            cell_rows: list[tuple[object, ...]] = [
-                (r.round, r.images_per_s, r.peak_memory_bytes) for r in self._speed[program]
-            ]
-            rows += [(name, program, *self._where, *figures) for figures in cell_rows or [("", "", "")]]
-        columns = ("cell", "program", "host", "device", "versions", "round", "images_per_s", "peak_memory_bytes")
-        self._log.artifacts(self._log.run_id, {THROUGHPUT: _csv(columns, rows)})
-
-    def _speed_of(self, program: str, images: int, training: Training) -> dict[str, float]:
-        """Return the probed figures of a training that saw so many images; its time is those at the probed rate.
-
-        The training of a teacher counts as a part of every training that needs it.
-        """
-        rounds = self._speed[program]
-        if not rounds:
-            return {}
-        rate = geometric_mean(r.images_per_s for r in rounds)
-        memory = float(max(r.peak_memory_bytes for r in rounds))
-        seconds = images / rate + self._teacher_s(training)
-        return {"images_per_s": rate, "train_s": seconds, "peak_memory_bytes": memory}
-
-    def _teacher_s(self, training: Training) -> float:
-        """Return the seconds of training the teacher at the probed rate; 0 for none, and for one read from a file."""
-        content = training.teacher.origin.content if training.teacher else None
-        for teacher in self._plan.prerequisites:
-            if teacher.training.digest == content and self._speed[teacher.program]:
-                return teacher.images / geometric_mean(r.images_per_s for r in self._speed[teacher.program])
-        return 0.0
 
     def _params(self, replicate: Replicate) -> dict[str, str]:
         train = replicate.training.train
@@ -278,11 +263,3 @@ def _custom_accuracy(record: Finished, training: Training) -> dict[str, float]:
 
 def _data_of(training: Training) -> tuple[str, str]:
     return describe_data(training.located_data), training.data_content
-
-
-def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue().encode()

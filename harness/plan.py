@@ -65,11 +65,21 @@ class Replicate:
     program: str
     """Digest of the training at the first seed: replicates that differ by seed alone have one program."""
     data: Survey
+    planned: str = ""
+    """Digest of the training that was planned, where it did not fit its device and this one stands for it."""
 
     @property
     def name(self) -> str:
         """The name people read."""
         return f"{self.cell.name} | seed {self.seed}"
+
+    def in_smaller_parts(self) -> Replicate | None:
+        """Return it with batches in twice as many parts, which is another training; None where they are too small."""
+        train = self.training.train
+        if 4 * train.accumulate > train.batch_size:  # batch norm cannot do with parts of one image
+            return None
+        made = replace(self.training, train=train.model_copy(update={"accumulate": 2 * train.accumulate}))
+        return replace(self, training=made, program=made.digest, planned=self.planned or self.training.digest)
 
 
 @dataclass(frozen=True)

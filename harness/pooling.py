@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.contrasts import KEYS, Contrast, key_of
+from harness.pairing import by_pair
 from harness.results import axes_of
 from harness.stats import LEVEL, improvement, iqm, stratified_bootstrap, two_way_t
 from harness.wording import scenario, trick_set
@@ -79,10 +80,7 @@ def over_data(runs: pd.DataFrame, generator: np.random.Generator) -> pd.DataFram
         return pd.DataFrame()
     others = [axis for axis in axes_of(runs) if axis != DATA]
     finished = runs[runs["status"] == "finished"].assign(tricks=runs["cell"].map(trick_set))
-    tables = {
-        key: group.pivot_table(index="seed", columns=DATA, values="test_top1", observed=True)
-        for key, group in finished.groupby([*others, "policy", "tricks"], sort=False)
-    }
+    tables = {key: by_pair(group, DATA) for key, group in finished.groupby([*others, "policy", "tricks"], sort=False)}
     rows = []
     for key, table in tables.items():
         baseline = tables.get((*key[:-1], "baseline"))

@@ -12,7 +12,7 @@ from harness.ground import Prerequisite, Role
 from harness.ledger import Ledger
 from harness.models import weights
 from harness.progress import Stage, Update
-from harness.records import Epoch, Failed, Finished, Started
+from harness.records import Epoch, Failed, Finished, Retried, Started
 from harness.summary import describe_data
 from harness.training import Training
 
@@ -45,6 +45,8 @@ def train_first(
                 ledger.begin_prerequisite(prerequisite, record)
             elif isinstance(record, Epoch):
                 ledger.epoch(record)
+            elif isinstance(record, Retried):
+                ledger.retried(record)
             elif isinstance(record, Finished):
                 ledger.finish(record, prerequisite.training, prerequisite.training.digest)
                 done += 1

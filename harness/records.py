@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import numpy as np
 
-FailureKind = Literal["diverged", "freeze_violation", "error", "killed"]
+FailureKind = Literal["diverged", "freeze_violation", "error", "killed", "out_of_memory", "timeout"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,16 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Retried:
+    """A training ended as another attempt may not; it is tried again."""
+
+    digest: str
+    timestamp: int
+    kind: FailureKind
+    reason: str
+
+
+@dataclass(frozen=True)
 class Probed:
     """One round of the exclusive probe of a training's step."""
 
@@ -97,4 +107,4 @@ class Probed:
     peak_memory_bytes: int
 
 
-Record = Started | Epoch | Diagnosed | Finished | Failed | Probed
+Record = Started | Epoch | Diagnosed | Finished | Failed | Retried | Probed

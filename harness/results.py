@@ -16,6 +16,7 @@ import pandas as pd
 from harness.artifacts import BATCH_NORM, CURVES, METRICS, PLAN, PREDICTIONS, PRIMARY, THROUGHPUT
 from harness.contrasts import KEYS
 from harness.family import Family
+from harness.pairing import PARTS
 from harness.wording import scenario
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:
     """Return one row for each planned replicate, those that have no run included (status `missing`)."""
     wanted = {(cell["cell"], seed): digest for cell in plan["cells"] for seed, digest in cell["digests"].items()}
     by_key = current_runs(children, wanted, plan["versions"])
+    parts = {key: int(run.data.tags.get("harness.accumulate", 1)) for key, run in by_key.items()}
     rows = [
         {
             **cell.get("levels", {}),
@@ -156,7 +158,10 @@ def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:
         for cell in plan["cells"]
         for seed in plan["seeds"]
     ]
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    if max(parts.values(), default=1) > 1:  # which memory made so; the column says what may be paired
+        frame[PARTS] = [parts.get((row["cell"], str(row["seed"])), 1) for row in rows]
+    return frame
 
 
 def axes_of(frame: pd.DataFrame) -> list[str]:
@@ -188,9 +193,13 @@ def current_runs(
     current: dict[tuple[str, str], Run] = {}
     for run in reversed(children):
         key = (run.data.params.get("cell", ""), run.data.params.get("seed", ""))
-        tags = {"harness.digest": wanted.get(key), **versions}
-        if all(value is not None and run.data.tags.get(tag) == value for tag, value in tags.items()) and (
-            key not in current or current[key].info.status != "FINISHED" or run.info.status == "FINISHED"
+        # One whose training did not fit its device is of the training that stands for it.
+        digest = run.data.tags.get("harness.planned", run.data.tags.get("harness.digest"))
+        if (
+            key in wanted
+            and digest == wanted[key]
+            and all(value is not None and run.data.tags.get(tag) == value for tag, value in versions.items())
+            and (key not in current or current[key].info.status != "FINISHED" or run.info.status == "FINISHED")
         ):
             current[key] = run
     return current
@@ -203,9 +212,12 @@ def _outcome(run: Run | None) -> dict[str, Any]:
     status = str(run.info.status).lower()
     if status == "failed" and tags.get("harness.failure") == "diverged":
         status = "diverged"
+    reason = tags.get("harness.reason", "")
+    if status == "finished" and "harness.accumulate" in tags:
+        reason = f"did not fit the device, so batches came in {tags['harness.accumulate']} parts: paired with such only"
     return {
         "status": status,
-        "reason": tags.get("harness.reason", ""),
+        "reason": reason,
         **{metric: run.data.metrics.get(metric) for metric in METRICS},
         "run_id": run.info.run_id,
         "trained_by": tags.get("trained_by", ""),

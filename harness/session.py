@@ -58,7 +58,7 @@ def plan_of(spec: Path, overrides: Sequence[str], jobs: int | None, devices: str
 def _places(plan: Plan, devices: list[torch.device], jobs: int | None) -> list[str]:
     from harness.execute.devices import places
 
-    return places(devices, jobs, plan.study.spec.gpu_share, _threads(plan))
+    return places(devices, jobs, plan.study.spec.execution.gpu_share, _threads(plan))
 
 
 def _threads(plan: Plan) -> int:
@@ -219,6 +219,7 @@ class Session:
         from harness.execute.devices import choose
         from harness.execute.inline import InlineExecutor
         from harness.execute.local import LocalExecutor
+        from harness.execute.retry import Retrying
         from harness.ledger import environment
         from harness.prepare import prepare
         from harness.report import check_writable
@@ -233,7 +234,8 @@ class Session:
                 held.enter_context(lock(place))
             reach(place)
             prepare(plan, place.cache)
-            executor = InlineExecutor(at[0]) if means.inline else LocalExecutor(at)
+            workers = InlineExecutor(at[0]) if means.inline else LocalExecutor(at)
+            executor = Retrying(workers, plan.study.spec.execution.same_error_limit)
             if turn is None:
                 store = Store(place, create=True)
                 turn = Turn(place, store, held.enter_context(leased(store)))
@@ -265,6 +267,7 @@ class Session:
 
     def _run(self, again: bool) -> Generator[Update]:
         """Choose learning rates before anything else."""
+        from harness.execute.retry import SameError
         from harness.grid import GridRun
         from harness.plan import make_plan
         from harness.tuning import Tuning
@@ -276,7 +279,10 @@ class Session:
             plan = make_plan(plan.study, self._place, choices)
         grid = GridRun(plan, *parts, untuned)
         self.outcome = grid.outcome
-        yield from grid.run(again)
+        try:
+            yield from grid.run(again)
+        except SameError as error:
+            self.outcome.ended_early = str(error)  # and what there is can be reported
 
     def stop(self) -> int:
         """Begin no other training; `run` raises Stopped once those that run have ended. Returns how many run."""

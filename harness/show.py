@@ -188,7 +188,12 @@ def run_text(outcome: Outcome, result: Reported, again: bool) -> str:
     if outcome.failures:
         lines += ["Failed:", *(f"  {failure}" for failure in outcome.failures[:10])]
         lines += [f"  and {len(outcome.failures) - 10} more"] if len(outcome.failures) > 10 else []
-    elif result.unfinished and not again:
+    if outcome.ended_early:
+        lines += [
+            f"Ended early: {outcome.ended_early}",
+            "Once that is mended, `harness rerun --failed SPEC` runs those again, and the others.",
+        ]
+    elif result.unfinished and not again and not outcome.failures:
         lines += [f"{result.unfinished} of them failed; `harness rerun --failed SPEC` tries those again."]
     return "\n".join(lines)
 

@@ -129,7 +129,7 @@ def _shown(levels: Levels) -> str:
 
 def _identity(written: dict[str, Any]) -> dict[str, Any]:
     """Return what the user wrote without what changes no number of any training."""
-    silent = ("about", "throughput", "keep_weights", "checkpoint_s", "gpu_share", "primary")
+    silent = ("about", "throughput", "keep_weights", "execution", "primary")
     kept = {key: value for key, value in written.items() if key not in silent}
     if isinstance(kept["policies"], dict):
         kept["policies"] = {

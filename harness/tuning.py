@@ -15,7 +15,7 @@ from harness.ledger import Ledger
 from harness.plan import Candidate, Choice, Plan
 from harness.prerequisites import lost_to, train_first
 from harness.progress import Update
-from harness.records import Epoch, Failed, Finished, Started
+from harness.records import Epoch, Failed, Finished, Retried, Started
 from harness.training import Training
 from harness.versions import versions
 from harness.workspace import Workspace
@@ -61,7 +61,7 @@ class Tuning:
     ) -> None:
         self._plan, self._store, self._log, self._executor = plan, store, log, executor
         self._place = place
-        self._checkpoints = Checkpoints(place, plan.study.spec.checkpoint_s)
+        self._checkpoints = Checkpoints(place, plan.study.spec.execution.checkpoint_s)
         self._ledger = Ledger(plan, log, device, self._checkpoints)
 
     def run(self) -> Generator[Update, None, Chosen]:
@@ -114,6 +114,8 @@ class Tuning:
                 self._ledger.begin_candidate(candidate, record)
             elif isinstance(record, Epoch):
                 self._ledger.epoch(record)
+            elif isinstance(record, Retried):
+                self._ledger.retried(record)
             elif isinstance(record, Finished):
                 tried[record.digest] = self._ledger.last_val_top1(record.digest)
                 self._ledger.finish_candidate(record)
@@ -129,4 +131,6 @@ class Tuning:
                 yield Update("tuning", len(tried) + len(failed), total, len(failed))
 
     def _job(self, trainings: Sequence[Training]) -> Job:
-        return Job(tuple(trainings), self._place.cache, checkpoints=self._checkpoints)
+        return Job(
+            tuple(trainings), self._place.cache, None, self._checkpoints, self._plan.study.spec.execution.time_limit_s
+        )

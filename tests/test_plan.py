@@ -279,7 +279,7 @@ def test_every_trick_is_a_training_of_its_own(planned):
         "about=some words",
         "seeds=[0, 5]",
         "throughput.rounds=7",
-        "checkpoint_s=0",
+        "execution.checkpoint_s=0",
         "policies=[full]",
         "policies=[head, full]",
         "tricks=[cosine, label_smoothing]",

@@ -329,7 +329,9 @@ def test_override_with_what_the_file_says_changes_nothing(write_spec):
 
 
 def test_grid_is_not_how_often_a_checkpoint_is_made(write_spec):
-    assert grid(write_spec(), "checkpoint_s=0") == grid(write_spec(), "checkpoint_s=null") == GOLDEN_GRID
+    assert (
+        grid(write_spec(), "execution.checkpoint_s=0") == grid(write_spec(), "execution.gpu_share=0.5") == GOLDEN_GRID
+    )
 
 
 def test_grid_is_not_how_long_speed_is_probed(write_spec):

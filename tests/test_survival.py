@@ -38,7 +38,7 @@ tricks: [mixup]
 designs: [one_in]
 seeds: 2
 throughput: {{rounds: 1, steps: 1}}
-checkpoint_s: 0
+execution: {{checkpoint_s: 0}}
 """
 """Two policies × (baseline, mixup) × two seeds: 8 replicates."""
 REPLICATES = 8
@@ -261,7 +261,7 @@ def test_kills_where_they_hurt(tmp_path: Path, empty_store: Path, undisturbed: R
     ]
     assert {point for point, _, _ in kills} == set(POINTS)
     for point, count, every_s in kills:
-        arguments = ("run", spec, "--inline", "--set", f"checkpoint_s={every_s}")
+        arguments = ("run", spec, "--inline", "--set", f"execution.checkpoint_s={every_s}")
         with started("tests.killing", point, count, *arguments) as process:
             process.communicate()
         assert process.returncode == -signal.SIGKILL, point

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 
 from harness.execute.job import Job
-from harness.records import Failed, Finished, Record
+from harness.records import Failed, Finished, Record, Started
 from harness.stopping import Stopped
 from harness.train import now
 
@@ -24,7 +26,11 @@ class _Running:
     job: Job
     device: str
     process: BaseProcess
+    deadline: float
+    """When what it does at the moment has taken too long, by the monotonic clock."""
     ended: set[str] = field(default_factory=set)
+    current: str = ""
+    """Digest of the training that it does at the moment."""
 
 
 class LocalExecutor:
@@ -51,9 +57,15 @@ class LocalExecutor:
                     running[connection] = started
                 if not running:
                     raise Stopped
-                for ready in wait(list(running)):
-                    assert isinstance(ready, Connection)
-                    yield from self._read(ready, free)
+                soonest = min(each.deadline for each in running.values())
+                ready = wait(list(running), None if soonest == math.inf else max(0.0, soonest - time.monotonic()))
+                for heard in ready:
+                    assert isinstance(heard, Connection)
+                    yield from self._read(heard, free)
+                # What has something to say is heard first: it may have ended in time.
+                for connection in [c for c, each in running.items() if each.deadline < time.monotonic()]:
+                    if connection not in ready:
+                        yield from self._end_late(connection, free)
         finally:
             for left in running.values():
                 left.process.kill()
@@ -72,31 +84,46 @@ class LocalExecutor:
         process = self._context.Process(target=serve, args=(job, device, theirs), daemon=True)
         process.start()
         theirs.close()
-        return ours, _Running(job, device, process)
+        return ours, _Running(job, device, process, _deadline(job))
 
     def _read(self, connection: Connection, free: deque[str]) -> Iterator[Record]:
         current = self._running[connection]
         try:
             record: Record = connection.recv()
         except (EOFError, OSError):  # OSError: it died in the middle of a record
-            current.process.join()
-            connection.close()
-            del self._running[connection]
-            free.append(current.device)
-            yield from _lost(current)
+            yield from self._lost(connection, free)
             return
+        if isinstance(record, Started):
+            current.current, current.deadline = record.digest, _deadline(current.job)
         if isinstance(record, Finished | Failed):
             current.ended.add(record.digest)
         yield record
 
+    def _end_late(self, connection: Connection, free: deque[str]) -> Iterator[Failed]:
+        """End a process whose training takes too long; the others of its job were only killed with it."""
+        late = self._running[connection]
+        late.process.kill()
+        limit = f"it took longer than the {late.job.time_limit_s:g} s of time_limit_s"
+        for failed in self._lost(connection, free):
+            is_late = failed.digest == (late.current or failed.digest)
+            yield replace(failed, kind="timeout", reason=limit) if is_late else failed
 
-def _lost(running: _Running) -> Iterator[Failed]:
-    if running.job.probe:
-        return  # a cell without its probe has no figures of speed, and the report shows that
-    code = running.process.exitcode or 0
-    for training in running.job.trainings:
-        if training.digest not in running.ended:
-            yield Failed(training.digest, now(), "killed", f"the worker process ended with {_describe(code)}")
+    def _lost(self, connection: Connection, free: deque[str]) -> Iterator[Failed]:
+        """Take leave of a process that has ended, or is being killed; what it had not ended has failed."""
+        gone = self._running.pop(connection)
+        gone.process.join()
+        connection.close()
+        free.append(gone.device)
+        if gone.job.probe:
+            return  # a cell without its probe has no figures of speed, and the report shows that
+        reason = f"the worker process ended with {_describe(gone.process.exitcode or 0)}"
+        for training in gone.job.trainings:
+            if training.digest not in gone.ended:
+                yield Failed(training.digest, now(), "killed", reason)
+
+
+def _deadline(job: Job) -> float:
+    return math.inf if job.time_limit_s is None else time.monotonic() + job.time_limit_s
 
 
 def _describe(code: int) -> str:

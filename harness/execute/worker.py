@@ -22,7 +22,14 @@ from harness.records import Failed, FailureKind, Finished, Record, Started
 from harness.train import Diverged, now, train
 from harness.training import Training
 
-_KINDS: dict[type[Exception], FailureKind] = {Diverged: "diverged", FreezeViolation: "freeze_violation"}
+_KINDS: dict[type[Exception], FailureKind] = {
+    Diverged: "diverged",
+    FreezeViolation: "freeze_violation",
+    MemoryError: "out_of_memory",
+    torch.OutOfMemoryError: "out_of_memory",
+}
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says where it has no class for it: its allocator on the CPU, and libraries that allocate themselves."""
 
 
 def perform(job: Job, device_called: str) -> Iterator[Record]:
@@ -55,9 +62,17 @@ def _attempt(training: Training, job: Job, device: torch.device) -> Iterator[Rec
             else:
                 yield record
     except Exception as error:  # whatever a training raises is a record, not the end of the grid
-        kind = _KINDS.get(type(error), "error")
-        reason = str(error) if kind != "error" else f"{type(error).__name__}: {error}"
+        kind = kind_of(error)
+        ours = kind in ("diverged", "freeze_violation")
+        reason = str(error) if ours else f"{type(error).__name__}: {error}"
         yield Failed(training.digest, now(), kind, reason, traceback.format_exc())
+
+
+def kind_of(error: Exception) -> FailureKind:
+    """Return which kind of failure an exception is."""
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY):
+        return "out_of_memory"
+    return next((kind for known, kind in _KINDS.items() if isinstance(error, known)), "error")
 
 
 def configure(job: Job) -> None:

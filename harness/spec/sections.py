@@ -146,6 +146,8 @@ class Train(Section):
 
     epochs: Positive
     batch_size: Positive
+    accumulate: Annotated[int, Field(ge=1, json_schema_extra={"identity": "unless default"})] = 1
+    """Parts of a batch, one after another, their gradients added up before a step; batch norm sees a part at a time."""
     lr: Rate
     """Base learning rate, by which every factor is multiplied."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4

@@ -22,6 +22,7 @@ from harness.errors import unknown
 from harness.freezing.policies import POLICIES, Policy
 from harness.spec import axes as axis
 from harness.spec.designs import Design, Exclusion, Fault, Requirement, faults
+from harness.spec.execution import Execution
 from harness.spec.primary import Primary
 from harness.spec.sections import Data, Model, Positive, Rate, Section, Train, Weights, crop_fits
 
@@ -198,10 +199,7 @@ class Spec(Section):
     """Whether cells run whose trick destroys what was pretrained."""
     throughput: Throughput = Throughput()
     diagnostics: Diagnostics = Diagnostics()
-    checkpoint_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 60.0
-    """Seconds of training after which an epoch ends in a checkpoint, to go on from; 0 is every epoch, None never."""
-    gpu_share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """How much of a GPU a training takes: 0.5 trains two at a time on each."""
+    execution: Execution = Execution()
     keep_weights: bool = False
     """Whether the weights of every training are kept for `harness export`; each takes as much disk as the network."""
 

@@ -187,6 +187,11 @@ class GridLog:
             pending.clear()
         self._flushed[run_id] = time.monotonic()
 
+    def pause(self, run_id: str) -> Run:
+        """Send what a run has so far, and return it: its training is tried again, and goes on in it."""
+        self._flush(run_id)
+        return self._client.get_run(run_id)
+
     def artifacts(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Keep files with a run, by name."""
         with tempfile.TemporaryDirectory() as folder:
