@@ -78,10 +78,9 @@ class Ledger:
 
     def begin(self, replicate: Replicate, started: Started | None = None) -> None:
         """Begin the run of the replicate that a training is run for; None where it never started."""
-        tags = {CURRENT: "true"}
-        if replicate.planned:
-            tags |= {PLANNED: replicate.planned, PARTS: str(replicate.training.train.accumulate)}
-        self._begin(replicate.training, replicate.name, self._params(replicate), "replicate", started, tags)
+        self._begin(
+            replicate.training, replicate.name, self._params(replicate), "replicate", started, _place(replicate)
+        )
 
     def begin_prerequisite(self, prerequisite: Prerequisite, started: Started) -> None:
         """Begin the run of a training that others need."""
@@ -222,7 +221,7 @@ class Ledger:
         copied = ("device", "failure", "reason", "weights_sha256", "duplicates_dropped", "images")
         tags = {
             "harness.kind": "shared",
-            CURRENT: "true",
+            **_place(replicate),
             "harness.digest": replicate.training.digest,
             "trained_by": str(trained.info.run_id),
             **{key: value for key, value in trained.data.tags.items() if key.removeprefix("harness.") in copied},
@@ -251,6 +250,13 @@ class Ledger:
             "optimizer": train.optimizer.name,
             **dict(replicate.cell.levels),
         }
+
+
+def _place(replicate: Replicate) -> dict[str, str]:
+    """Return the tags that say which replicate of the grid a run is the result of, besides its params."""
+    if not replicate.planned:
+        return {CURRENT: "true"}
+    return {CURRENT: "true", PLANNED: replicate.planned, PARTS: str(replicate.training.train.accumulate)}
 
 
 def _custom_accuracy(record: Finished, training: Training) -> dict[str, float]:

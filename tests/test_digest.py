@@ -110,3 +110,10 @@ def test_weights_count_by_content():
         replace(TRAINING, origin=Origin(*origin)) for origin in [("abc", "/a.pt"), ("abc", "/b.pt"), ("abd", "/a.pt")]
     )
     assert one.digest == same.digest != other.digest
+
+
+def test_a_setting_that_is_newer_than_the_store_counts_once_it_is_used():
+    whole, split = two_steps(), two_steps(accumulate=2)
+    assert "accumulate" not in plain(whole)["train"]
+    assert plain(split)["train"] == {**plain(whole)["train"], "accumulate": 2}
+    assert whole.digest != split.digest

@@ -178,3 +178,29 @@ def test_no_step_in_float32_or_bfloat16_waits_for_the_device(monkeypatch):
             for name in ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__"):
                 patch.setattr(Tensor, name, lambda *_, name=name: pytest.fail(f"{name} waits for the device"))
             learner.step(IMAGES, TARGETS, 0.05)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4])
+def test_a_step_in_parts_is_that_of_the_whole_batch_where_no_layer_sees_the_batch(parts):
+    """Under `head` batch norm is in evaluation mode; three parts of four images are of two, one and one."""
+    whole, split = (two_steps(policy="head", optimizer=PLAIN_SGD, accumulate=n) for n in (1, parts))
+    learners = [Learner(initial_model(training, CPU), training) for training in (whole, split)]
+    losses = [learner.step(IMAGES, TARGETS, lr=0.5) for learner in learners]
+    torch.testing.assert_close(losses[1], losses[0])
+    states = [learner.module.state_dict() for learner in learners]
+    torch.testing.assert_close(states[1], states[0])
+    assert not torch.equal(states[1]["fc.weight"], initial_model(whole, CPU).state_dict()["fc.weight"])
+
+
+def test_batch_norm_sees_a_part_at_a_time():
+    training = two_steps(optimizer=PLAIN_SGD, accumulate=2)
+    learner = Learner(initial_model(training, CPU), training)
+    seen: list[Tensor] = []
+    learner.module.get_submodule("bn1").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    learner.step(IMAGES, TARGETS, lr=0.5)
+    mean, expected = torch.zeros(16), learner.module.get_buffer("bn1.running_mean")
+    for part in seen:
+        mean = 0.9 * mean + 0.1 * part.mean((0, 2, 3))
+    assert [len(part) for part in seen] == [2, 2]
+    torch.testing.assert_close(expected, mean)
+    assert int(learner.module.get_buffer("bn1.num_batches_tracked")) == 2

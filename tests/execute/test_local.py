@@ -10,14 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.execute import Executor
 from harness.execute.inline import InlineExecutor
 from harness.execute.job import Job
 from harness.execute.local import LocalExecutor
+from harness.execute.worker import kind_of
+from harness.freezing.check import FreezeViolation
 from harness.plan import Plan
 from harness.records import Epoch, Failed, Finished, Probed, Record, Started
 from harness.stopping import Stopped
+from harness.train import Diverged
 from harness.training import Training
 
 
@@ -125,3 +129,64 @@ def test_workers_import_no_tracker_and_no_plots() -> None:
     code = "import sys, harness.execute.worker; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"mlflow", "pandas", "matplotlib", "harness.track", "harness.plan"} & set(loaded)
+
+
+def test_what_takes_too_long_is_ended_and_takes_nothing_with_it(trainings: list[Training], tmp_path: Path) -> None:
+    """Its job's next training was only killed with it; what had finished, and other jobs, stay as they are."""
+    done, late, next_one = trainings
+    late = replace(late, train=late.train.model_copy(update={"epochs": 10_000_000}))
+    other = replace(done, seed=9)
+    job = Job((done, late, next_one), tmp_path, time_limit_s=3.0)
+    records = list(LocalExecutor(["cpu"] * 2).run([job, *jobs([other], tmp_path)]))
+    assert isinstance(of(records, done)[-1], Finished)
+    assert isinstance(of(records, other)[-1], Finished)
+    failed = of(records, late)[-1]
+    assert isinstance(failed, Failed)
+    assert (failed.kind, failed.reason) == ("timeout", "it took longer than the 3 s of time_limit_s")
+    (killed,) = of(records, next_one)
+    assert isinstance(killed, Failed)
+    assert killed.kind == "killed"
+    assert not multiprocessing.active_children()
+
+
+def test_each_training_of_a_job_has_the_whole_time(trainings: list[Training], tmp_path: Path) -> None:
+    executor = LocalExecutor(["cpu"])
+    deadlines = []
+    for record in executor.run([Job(tuple(trainings), tmp_path, time_limit_s=600.0)]):
+        if isinstance(record, Started):
+            (running,) = executor._running.values()
+            deadlines.append(running.deadline)
+    assert deadlines == sorted(set(deadlines))
+    assert len(deadlines) == 3
+
+
+def test_alone_there_is_one_job_on_each_device(trainings: list[Training], tmp_path: Path) -> None:
+    executor, most = LocalExecutor(["cpu"] * 2), {False: 0, True: 0}
+    for alone in most:
+        for _ in executor.run(jobs(trainings, tmp_path), alone):
+            most[alone] = max(most[alone], len(multiprocessing.active_children()))
+    assert most == {False: 2, True: 1}
+
+
+def out_of_memory() -> Exception:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (out_of_memory(), "out_of_memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB."), "out_of_memory"),
+        (RuntimeError("CUDA error: out of memory"), "out_of_memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out_of_memory"),
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "error"),
+        (ValueError("can't allocate memory"), "error"),
+        (Diverged("training loss is nan in epoch 1"), "diverged"),
+        (FreezeViolation("conv1.weight moved"), "freeze_violation"),
+    ],
+)
+def test_kind_of_an_exception(error: Exception, kind: str) -> None:
+    assert kind_of(error) == kind
