@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -16,6 +12,7 @@ from mlflow.entities import Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
 from harness.errors import HarnessError, unknown
+from harness.track.uri import is_database, is_server, reach, sign_in, tracking_uri, unusable
 from harness.views import CURRENT
 from harness.workspace import Workspace
 
@@ -28,18 +25,6 @@ _EVERYWHERE = "Default"
 _PAGE = 1000
 
 
-def tracking_uri(workspace: Workspace) -> str:
-    """Return MLFLOW_TRACKING_URI where it is set, else the workspace's own database, always by absolute path."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.database}"
-
-
-def without_secrets(uri: str) -> str:
-    """Return a URI as it may be printed: user and password left out."""
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    return uri.replace(parts.netloc, host, 1) if "@" in parts.netloc else uri
-
-
 class Store:
     """A connection to a tracking store that is known to answer."""
 
@@ -48,8 +33,8 @@ class Store:
 
         Raises HarnessError where the store cannot be used, or is not there.
         """
-        self.uri = tracking_uri(workspace)
-        self.remote = urlsplit(self.uri).scheme in ("http", "https")
+        self.uri = sign_in(tracking_uri(workspace))
+        self.remote = is_server(self.uri)
         self._workspace = workspace
         reach(workspace)
         if not create and self.own and not workspace.database.exists():
@@ -58,7 +43,7 @@ class Store:
             self.client = MlflowClient(self.uri)
             self.client.search_experiments(max_results=1)
         except Exception as error:  # a store fails with errors of every library below it
-            raise _unusable(self.uri, error) from error
+            raise unusable(self.uri, error) from error
 
     @property
     def own(self) -> bool:
@@ -71,8 +56,8 @@ class Store:
         if found is None:
             if not create:
                 return None
-            # A server knows where its artifacts go; a database of the workspace keeps them beside itself.
-            location = (self._workspace.artifacts / name).as_uri() if self.own else None
+            # A server knows where its artifacts go; for a database mlflow would take the folder it happens to be in.
+            location = (self._workspace.artifacts / name).as_uri() if is_database(self.uri) else None
             return str(self.client.create_experiment(name, artifact_location=location))
         if found.lifecycle_stage != "active" and create:
             self.client.restore_experiment(found.experiment_id)
@@ -192,31 +177,3 @@ class Store:
                     raise HarnessError(f"cannot read {name} of run {run.info.run_id}: {error}") from error
                 return None
             return Path(path).read_bytes()
-
-
-def reach(workspace: Workspace) -> None:
-    """Raise HarnessError, soon and clearly, where the store's server does not answer: mlflow retries for minutes."""
-    uri = tracking_uri(workspace)
-    scheme = urlsplit(uri).scheme
-    try:
-        if scheme in ("http", "https"):
-            urllib.request.urlopen(f"{without_secrets(uri).rstrip('/')}/health", timeout=5).close()
-        elif scheme and not scheme.startswith("sqlite"):
-            from sqlalchemy import create_engine
-
-            create_engine(uri).connect().close()
-    except urllib.error.HTTPError:
-        return  # it answers; whether it lets us in is its own to say
-    except Exception as error:  # drivers of every database raise their own
-        raise _unusable(uri, error) from error
-
-
-def _unusable(uri: str, error: Exception) -> HarnessError:
-    message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    password = urlsplit(uri).password
-    if password:
-        message = message.replace(password, "***")
-    return HarnessError(
-        f"cannot use the tracking store {without_secrets(uri)}: {message}; "
-        "set MLFLOW_TRACKING_URI to a store that answers, or unset it to use the workspace's own mlflow.db"
-    )
