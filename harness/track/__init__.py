@@ -12,6 +12,8 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# Its own repetitions would make a run a second time; waiting.py has those that do not.
+os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 logging.getLogger("alembic").setLevel(logging.WARNING)
 # It logs a traceback for what it then raises.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
