@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import options
+from harness.concealing import concealed
 from harness.errors import HarnessError
 from harness.exits import DONE, SOME_FAILED
 
@@ -140,9 +141,10 @@ def _work_on(entry: Entry, means: Means, held: Turn) -> int:
     except Exception as error:  # one grid never stops the queue
         held.lease.check()
         if not isinstance(error, HarnessError):
-            traceback.print_exc()
-        queue.give_up(held.store, entry, f"{type(error).__name__}: {error}")
-        print(f"{entry.name} leaves the queue, failed: {error}", file=sys.stderr)
+            print(concealed(traceback.format_exc()), end="", file=sys.stderr)
+        reason = concealed(str(error))
+        queue.give_up(held.store, entry, f"{type(error).__name__}: {reason}")
+        print(f"{entry.name} leaves the queue, failed: {reason}", file=sys.stderr)
         return SOME_FAILED
 
 

@@ -81,7 +81,7 @@ def report(spec: Path, overrides: Sequence[str]) -> Reported:
 
     study = specfile.read(spec, overrides)
     place = find(spec.parent)
-    check_writable(place.results / study.spec.name)
+    check_writable(place.report(study.spec.name))
     return _write_report(study, Store(place), place)
 
 
@@ -171,7 +171,7 @@ def _write_report(study: specfile.Study, store: Store, place: Workspace) -> Repo
     from harness.ui import address, grid_links
 
     name, grid = study.spec.name, _read(study, store)
-    folder = place.results / name
+    folder = place.report(name)
     experiment = store.client.get_experiment(grid.experiment_id)
     links = grid_links(experiment.tags, grid.experiment_id, grid.run_id, address(store))
     return Reported(folder, write_report(grid, folder, links, _command(study, place)), links, place)
@@ -227,7 +227,7 @@ class Session:
 
         plan, place = _plan_study(study), find(study.path.parent)
         at = _places(plan, choose(means.devices), means.jobs)
-        check_writable(place.results / study.spec.name)
+        check_writable(place.report(study.spec.name))
         held = ExitStack()
         try:
             if turn is None or turn.place != place:

@@ -53,18 +53,7 @@ def served(store: Store, port: int) -> Iterator[subprocess.Popen[bytes]]:
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
             raise HarnessError(f"port {port} is taken; choose another with --port")
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        store.uri,
-        "--host",
-        HOST,
-        "--port",
-        str(port),
-    ]
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port)]
     # A session of its own, so that ending it ends the server's workers too, and Ctrl-C reaches it through us alone.
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=_environment(store)
@@ -77,7 +66,8 @@ def served(store: Store, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _environment(store: Store) -> dict[str, str]:
-    return {**os.environ, "MLFLOW_TRACKING_URI": store.uri}
+    """Return an environment that says where the store is: a command line would show its password to everybody."""
+    return {**os.environ, "MLFLOW_TRACKING_URI": store.uri, "MLFLOW_BACKEND_STORE_URI": store.uri}
 
 
 def _await(process: subprocess.Popen[bytes], health: str) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.concealing import without_secrets
 from harness.errors import HarnessError
-from harness.track import GridLog, Store, tracking_uri, without_secrets
+from harness.track import GridLog, Store, tracking_uri
 from harness.workspace import Workspace
 
 DATA = ("digits", "digits")

@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -138,10 +137,7 @@ class GridLog:
         Returns its id. Of a run that goes on, no point is logged a second time, whatever its time stamp.
         """
         tags = {**self._tags, **tags, **self._process, PARENT: self.run_id}
-        if left:
-            run = self._reopened(left, tags)
-        else:
-            run = self._client.create_run(self.experiment_id, run_name=name, tags=tags)
+        run = self._reopened(left, tags) if left else self._store.create_run(self.experiment_id, name, tags)
         run_id = str(run.info.run_id)
         self._pending[run_id], self._flushed[run_id] = [], time.monotonic()
         lacking = {key: value for key, value in params.items() if key not in run.data.params}
@@ -160,8 +156,7 @@ class GridLog:
         }
         self._client.update_run(run_id, status="RUNNING")
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        for key in {"harness.reason", "harness.failure"} & left.data.tags.keys():
-            self._client.delete_tag(run_id, key)  # they told of the end that it did not come to
+        self._store.drop(run_id, "harness.reason", "harness.failure")  # of the end that it did not come to
         return self._client.get_run(run_id)
 
     def metrics(self, run_id: str, values: Mapping[str, float], timestamp: int, step: int = 0) -> None:
@@ -194,10 +189,7 @@ class GridLog:
 
     def artifacts(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Keep files with a run, by name."""
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in files.items():
-                Path(folder, name).write_bytes(content)
-            self._client.log_artifacts(run_id, folder)
+        self._store.write_artifacts(run_id, files)
 
     def end(self, run_id: str, status: str, tags: Mapping[str, str]) -> None:
         """Send what is left of a child run and end it with `status`."""
