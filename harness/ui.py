@@ -35,11 +35,7 @@ def view_links(store: Store, base: str) -> dict[str, dict[str, str]]:
 
 def grid_links(tags: dict[str, str], experiment_id: str, run_id: str, base: str) -> dict[str, str]:
     """Return name to address of those views of a grid that its experiment's `tags` hold."""
-    return {
-        name: views.link(base, experiment_id, key, as_charts)
-        for name, key, as_charts in views.keys(run_id)
-        if views.TAG + key in tags
-    }
+    return {name: f"{base}/{link}" for name, link in views.links(tags, experiment_id, run_id).items()}
 
 
 def address(store: Store, port: int = PORT) -> str:

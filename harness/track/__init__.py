@@ -15,6 +15,18 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 from harness.track.log import GridLog, is_alive, process_mark  # noqa: E402
+from harness.track.pages import save_views, show_report  # noqa: E402
 from harness.track.store import QUEUED, Store, reach, tracking_uri, without_secrets  # noqa: E402
 
-__all__ = ["QUEUED", "GridLog", "Store", "is_alive", "process_mark", "reach", "tracking_uri", "without_secrets"]
+__all__ = [
+    "QUEUED",
+    "GridLog",
+    "Store",
+    "is_alive",
+    "process_mark",
+    "reach",
+    "save_views",
+    "show_report",
+    "tracking_uri",
+    "without_secrets",
+]
