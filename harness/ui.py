@@ -18,7 +18,7 @@ from harness.track import Store
 
 HOST = "127.0.0.1"
 PORT = 5000
-_START_S = 60
+_START_S = 120
 
 
 def view_links(store: Store, base: str) -> dict[str, dict[str, str]]:
@@ -60,6 +60,8 @@ def served(store: Store, port: int) -> Iterator[subprocess.Popen[bytes]]:
         HOST,
         "--port",
         str(port),
+        "--workers",  # four, the default, take four times the memory and the processor to start, for one reader
+        "1",
     ]
     # A session of its own, so that ending it ends the server's workers too, and Ctrl-C reaches it through us alone.
     process = subprocess.Popen(
