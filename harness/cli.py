@@ -131,7 +131,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from harness import session, show
+    from harness import elsewhere, session, show
 
     if given.csv or given.experiment:
         if given.spec:
@@ -140,9 +140,9 @@ def _report(given: argparse.Namespace) -> int:
             raise HarnessError("--time-budget needs training times, which only a SPEC has")
         columns, command = options.columns(given), options.command_of(given)
         if given.csv:
-            result = session.report_csv(given.csv, columns, given.out, command)
+            result = elsewhere.report_csv(given.csv, columns, given.out, command)
         else:
-            result = session.report_experiment(given.experiment, given.where, columns, given.out, command)
+            result = elsewhere.report_experiment(given.experiment, given.where, columns, given.out, command)
     else:
         options.check_spec_only(given)
         result = session.report(given.spec, given.set)

@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 
     from harness.estimate import Estimate
     from harness.execute import Executor
-    from harness.foreign import Columns
     from harness.plan import Plan
     from harness.progress import Update
     from harness.results import Grid
-    from harness.sources import Source
     from harness.track import GridLog, Store
 
 
@@ -85,32 +83,6 @@ def report(spec: Path, overrides: Sequence[str]) -> Reported:
     return _write_report(study, Store(place), place)
 
 
-def report_csv(path: Path, columns: Columns, out: Path, command: str) -> Reported:
-    """Report on somebody else's table; raises HarnessError where it cannot be used."""
-    from harness.sources import read_csv
-
-    return _report_foreign(read_csv(path), columns, out, command, None)
-
-
-def report_experiment(name: str, where: str, columns: Columns, out: Path, command: str) -> Reported:
-    """Report on any experiment in the store of the workspace around the current folder."""
-    from harness.sources import read_experiment
-    from harness.track import Store
-
-    place = find(Path.cwd())
-    return _report_foreign(read_experiment(Store(place), name, where), columns, out, command, place)
-
-
-def _report_foreign(source: Source, columns: Columns, out: Path, command: str, place: Workspace | None) -> Reported:
-    from harness.foreign import foreign_grid
-    from harness.report import check_writable, write_report
-    from harness.wording import terms_of
-
-    grid = foreign_grid(source, columns)
-    check_writable(out)
-    return Reported(out, write_report(grid, out, {}, command), {}, place, terms_of(grid.plan).metric)
-
-
 def compare(a: str, b: str, out: Path | None) -> str:
     """Put two studies side by side, return that as text and, with `out`, write it there."""
     from harness import show
@@ -167,14 +139,18 @@ def _read(study: specfile.Study, store: Store) -> Grid:
 
 
 def _write_report(study: specfile.Study, store: Store, place: Workspace) -> Reported:
+    """Write the report, and show it on the grid's page in the MLflow UI."""
     from harness.report import write_report
+    from harness.track import show_report
     from harness.ui import address, grid_links
 
     name, grid = study.spec.name, _read(study, store)
     folder = place.report(name)
     experiment = store.client.get_experiment(grid.experiment_id)
     links = grid_links(experiment.tags, grid.experiment_id, grid.run_id, address(store))
-    return Reported(folder, write_report(grid, folder, links, _command(study, place)), links, place)
+    cells, names = write_report(grid, folder, links, _command(study, place))
+    show_report(store, grid.run_id, folder, names)
+    return Reported(folder, cells, links, place)
 
 
 def _command(study: specfile.Study, place: Workspace) -> str:
@@ -270,6 +246,8 @@ class Session:
         from harness.execute.retry import SameError
         from harness.grid import GridRun
         from harness.plan import make_plan
+        from harness.summary import summarise
+        from harness.track import save_views
         from harness.tuning import Tuning
 
         plan, untuned = self._plan, dict[str, str]()
@@ -277,6 +255,7 @@ class Session:
         if plan.candidates:
             choices, untuned = yield from Tuning(plan, *parts).run()
             plan = make_plan(plan.study, self._place, choices)
+        save_views(self._store, self._log.run_id, summarise(plan))
         grid = GridRun(plan, *parts, untuned)
         self.outcome = grid.outcome
         try:
@@ -296,11 +275,9 @@ class Session:
         return len(self._plan.replicates) - did.settled - did.trained - did.shared - len(did.failures)
 
     def report(self) -> Reported:
-        """Save the views, write the report, tell the grid's page what was found, and take it out of the queue."""
+        """Write the report, and take the grid out of the queue."""
         from harness import queue
 
-        self._log.save_views([*self._plan.replicates[0].cell.axes, *self._plan.study.tricks])
         reported = _write_report(self._plan.study, self._store, self._place)
-        self._log.describe((reported.folder / "report.md").read_text(encoding="utf-8").partition("\n![")[0])
         queue.settle(self._store, self._plan.study.spec.name, self._plan.study.grid)
         return reported

@@ -19,7 +19,18 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 from harness.track.log import GridLog, is_alive, process_mark  # noqa: E402
+from harness.track.pages import save_views, show_report  # noqa: E402
 from harness.track.store import QUEUED, Store  # noqa: E402
 from harness.track.uri import reach, tracking_uri  # noqa: E402
 
-__all__ = ["QUEUED", "GridLog", "Store", "is_alive", "process_mark", "reach", "tracking_uri"]
+__all__ = [
+    "QUEUED",
+    "GridLog",
+    "Store",
+    "is_alive",
+    "process_mark",
+    "reach",
+    "save_views",
+    "show_report",
+    "tracking_uri",
+]

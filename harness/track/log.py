@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import platform
@@ -12,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
 
 from harness import views
 from harness.errors import HarnessError
@@ -109,10 +107,6 @@ class GridLog:
             self.end(run_id, "KILLED", {"harness.reason": "the grid was stopped"})
         self._client.set_terminated(self.run_id, status)
 
-    def describe(self, note: str) -> None:
-        """Set the description that the UI shows on the grid's page."""
-        self._client.set_tag(self.run_id, "mlflow.note.content", note[:8000])
-
     def left(self, name: str, tags: Mapping[str, str]) -> Run | None:
         """Return the latest run of this grid of that name and with these tags, if it was killed."""
         found = self._store.search([self.experiment_id], _having({PARENT: self.run_id, **tags}))
@@ -197,14 +191,6 @@ class GridLog:
         self._pending.pop(run_id, None)
         self._logged.pop(run_id, None)
         self._client.set_terminated(run_id, status)
-
-    def save_views(self, tricks: list[str]) -> None:
-        """Save the grid's shared views in its experiment; a store that does not take them goes without."""
-        for key, value in views.tags(self.run_id, tricks, time.time_ns() // 1_000_000).items():
-            try:
-                self._client.set_experiment_tag(self.experiment_id, key, value)
-            except MlflowException as error:
-                logging.getLogger(__name__).warning("the view %s was not saved: %s", key, error)
 
 
 def _having(tags: Mapping[str, str]) -> str:
