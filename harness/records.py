@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import numpy as np
 
-FailureKind = Literal["diverged", "freeze_violation", "error", "killed"]
+FailureKind = Literal["diverged", "freeze_violation", "error", "killed", "out_of_memory", "timeout"]
 
 
 @dataclass(frozen=True)

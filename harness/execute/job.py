@@ -18,6 +18,9 @@ class Job:
     checkpoints: Checkpoints | None = None
     """Where and how often trainings keep how far they are; None never looks there."""
 
+    time_limit_s: float | None = None
+    """Longest time that one of the trainings may take; one that takes longer is ended, None lets it go on."""
+
     @property
     def threads(self) -> int:
         """Processor threads the job uses."""
