@@ -10,10 +10,11 @@ import math
 import os
 import platform
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -34,6 +35,8 @@ _SUBMITTED = 64
 """Tasks that may wait for a place: enough to keep a cluster busy and to let it grow, few enough to be looked after."""
 _LOOK_EVERY_S = 0.5
 """How often time limits and a wish to stop are seen where no task has anything to say."""
+_REACH_S = 10.0
+"""Longest wait for a cluster to answer."""
 _ENDING_S = 30.0
 """Longest wait for tasks to be ended; a node that is out of reach may never say so."""
 
@@ -93,12 +96,16 @@ class RayExecutor:
                     if task not in ready:
                         yield from self._end_late(task)
         finally:
-            self._end([*running])
+            self.close()
 
     def stop(self) -> int:
         """Let no other task begin; returns how many run."""
         self._stopped = True
         return len(self._running) - self._silent()
+
+    def close(self) -> None:
+        """End all that runs."""
+        self._end([*self._running])
 
     def _silent(self) -> int:
         return sum(not each.begun for each in self._running.values())
@@ -125,7 +132,8 @@ class RayExecutor:
         except StopIteration:
             return
         except RayTaskError as error:
-            yield from _lost(current, "error", f"{type(error.cause).__name__}: {error.cause}", error.traceback_str)
+            traceback = str(error).partition("\n")[2]  # its first line names a process, and is coloured
+            yield from _lost(current, "error", f"{type(error.cause).__name__}: {error.cause}", traceback)
             return
         except RayError as error:
             yield from _lost(current, "killed", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
@@ -200,7 +208,8 @@ def connected(address: str | None, gpu_share: float, threads: int, cache: Path) 
         _check_fit(threads, math.ceil(executor.gpu_share))
         cache.mkdir(parents=True, exist_ok=True)
         marker.touch()
-        yield executor
+        with closing(executor):
+            yield executor
     finally:
         marker.unlink(missing_ok=True)
         ray.shutdown()
@@ -208,18 +217,30 @@ def connected(address: str | None, gpu_share: float, threads: int, cache: Path) 
 
 def _join(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if (address or os.environ.get("RAY_ADDRESS", "")).startswith("ray://"):
-        raise HarnessError(
-            f"{address or 'RAY_ADDRESS'} is the address of a Ray Client, which cannot stream records: "
-            "start the harness on a node of the cluster, with its own HOST:PORT or auto, or as a Ray job"
-        )
+    where = address if address not in (None, "auto") else os.environ.get("RAY_ADDRESS", "auto")
+    _check_reachable(where)
     terminate = signal.getsignal(signal.SIGTERM)  # Ray puts its own in the place of ours
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise HarnessError(f"cannot join the Ray cluster at {address or 'RAY_ADDRESS'}: {error}") from None
+        raise HarnessError(f"cannot join the Ray cluster at {where}: {error}") from None
     finally:
         signal.signal(signal.SIGTERM, terminate)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise HarnessError where no cluster can be at an address: Ray itself tries for minutes, and dies."""
+    if address.startswith("ray://"):
+        raise HarnessError(
+            f"{address} is the address of a Ray Client, which cannot stream records: start the harness on a node of "
+            "the cluster, with its HOST:PORT or auto, or as a Ray job"
+        )
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=_REACH_S).close()
+        except OSError as error:
+            raise HarnessError(f"no Ray cluster answers at {address}: {error}") from None
 
 
 def _check_fit(cpus: int, gpus: int) -> None:
