@@ -17,8 +17,9 @@ from harness.exits import DONE, SOME_FAILED
 
 if TYPE_CHECKING:
     from harness.lease import Turn
+    from harness.means import Means
     from harness.queue import Entry
-    from harness.session import Means, Session
+    from harness.session import Session
     from harness.track import Store
 
 Command = Callable[[str, object, str], argparse.ArgumentParser]
@@ -47,6 +48,10 @@ def add(command: Command) -> None:
 def _add_means(sub: argparse.ArgumentParser) -> None:
     options.add_workers(sub)
     sub.add_argument("--inline", action="store_true", help="train in this process, for debugging")
+    sub.add_argument("--executor", choices=("local", "ray"), default="local", help="where to train (default: local)")
+    sub.add_argument(
+        "--address", metavar="HOST:PORT", help="the Ray cluster, or auto (default: RAY_ADDRESS, else one started here)"
+    )
 
 
 def _add_queue(parser: argparse.ArgumentParser) -> None:
@@ -69,9 +74,9 @@ def _add_queue(parser: argparse.ArgumentParser) -> None:
 
 
 def _means(given: argparse.Namespace) -> Means:
-    from harness.session import Means
+    from harness.means import Means
 
-    return Means(given.jobs, given.devices, given.inline)
+    return Means(given.jobs, given.devices, given.inline, given.executor, given.address)
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -79,7 +84,8 @@ def _run(given: argparse.Namespace) -> int:
     from harness.session import Session
 
     print(f"planning {given.spec}", file=sys.stderr)  # the imports alone take seconds
-    with Session.open(specfile.read(given.spec, given.set), _means(given)) as session:
+    means = _means(given)
+    with Session.open(specfile.read(given.spec, given.set), means) as session:
         return _follow(session, getattr(given, "failed", False))
 
 
@@ -105,12 +111,12 @@ def _work(given: argparse.Namespace) -> int:
     from harness.lease import turn
     from harness.workspace import find
 
-    status, idle = DONE, False
+    status, idle, means = DONE, False, _means(given)
     with turn(find(Path.cwd())) as held:
         while True:
             waiting = queue.entries(held.store)
             if waiting:
-                status = max(status, _work_on(waiting[0], _means(given), held))
+                status = max(status, _work_on(waiting[0], means, held))
                 idle = False
             elif given.once:
                 return status

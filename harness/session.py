@@ -16,10 +16,10 @@ from harness.workspace import Workspace, commit, find
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
     from harness.estimate import Estimate
     from harness.execute import Executor
+    from harness.means import Means
     from harness.plan import Plan
     from harness.progress import Update
     from harness.results import Grid
@@ -48,20 +48,10 @@ def plan_of(spec: Path, overrides: Sequence[str], jobs: int | None, devices: str
     """Plan a spec, and estimate its time; reads only."""
     from harness.estimate import estimate
     from harness.execute.devices import choose
+    from harness.means import places_of
 
     plan, chosen = _plan(spec, overrides), choose(devices)
-    return plan, estimate(plan, len(_places(plan, chosen, jobs)), chosen[0])
-
-
-def _places(plan: Plan, devices: list[torch.device], jobs: int | None) -> list[str]:
-    from harness.execute.devices import places
-
-    return places(devices, jobs, plan.study.spec.execution.gpu_share, _threads(plan))
-
-
-def _threads(plan: Plan) -> int:
-    """Return the processor threads of the trainings that use most."""
-    return max(scenario.spec.train.threads for scenario in plan.study.scenarios)
+    return plan, estimate(plan, len(places_of(plan, chosen, jobs)), chosen[0])
 
 
 def matrix_of(spec: Path, overrides: Sequence[str]) -> str:
@@ -161,16 +151,6 @@ def _command(study: specfile.Study, place: Workspace) -> str:
     return shlex.join(["harness", "run", str(shown), *overrides])
 
 
-@dataclass(frozen=True)
-class Means:
-    """What grids are run with."""
-
-    jobs: int | None = None
-    """Worker processes; None for as many as fit."""
-    devices: str | None = None
-    inline: bool = False
-
-
 class Session:
     """One grid that is run: everything it holds, from the lock to the grid's parent run."""
 
@@ -192,31 +172,28 @@ class Session:
 
         Without a `turn` the session takes its own, and gives it back when it ends.
         """
-        from harness.execute.devices import choose
-        from harness.execute.inline import InlineExecutor
-        from harness.execute.local import LocalExecutor
         from harness.execute.retry import Retrying
         from harness.ledger import environment
+        from harness.means import executor
         from harness.prepare import prepare
         from harness.report import check_writable
         from harness.track import GridLog, Store, reach
 
         plan, place = _plan_study(study), find(study.path.parent)
-        at = _places(plan, choose(means.devices), means.jobs)
         check_writable(place.report(study.spec.name))
         held = ExitStack()
         try:
             if turn is None or turn.place != place:
                 held.enter_context(lock(place))
             reach(place)
+            workers, device = held.enter_context(executor(means, plan, place.cache))
             prepare(plan, place.cache)
-            workers = InlineExecutor(at[0]) if means.inline else LocalExecutor(at)
-            executor = Retrying(workers, plan.study.spec.execution.same_error_limit)
+            retrying = Retrying(workers, plan.study.spec.execution.same_error_limit)
             if turn is None:
                 store = Store(place, create=True)
                 turn = Turn(place, store, held.enter_context(leased(store)))
             log = GridLog(turn.store, study.spec.name, study.grid, environment(commit(place)))
-            return cls(plan, log, executor, at[0], turn, place, held)
+            return cls(plan, log, retrying, device, turn, place, held)
         except BaseException:
             held.close()
             raise

@@ -361,7 +361,8 @@ def test_same_bits_whatever_the_number_of_jobs(tmp_path: Path, empty_store: Path
 
 @pytest.mark.usefixtures("stored")
 def test_second_run_in_one_workspace_is_refused(write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]) -> None:
-    from harness.session import Means, Session
+    from harness.means import Means
+    from harness.session import Session
 
     spec = write_spec()
     with Session.open(read(spec), Means(jobs=1, inline=True)):
