@@ -1,7 +1,6 @@
 """A store that is locked, away or full in mid-grid: it is waited for, and nothing is lost or written twice."""
 
 import errno
-import logging
 import os
 import shutil
 import signal
@@ -117,8 +116,13 @@ def test_another_thread_gets_one_attempt(patience: Patience, caplog: pytest.LogC
 
 def test_a_call_that_hangs_is_told_of(patience: Patience, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     monkeypatch.setattr(waiting, "_SILENCE_S", 0.01)
-    told = threading.Event()
-    monkeypatch.setattr(waiting, "_say", lambda text: (told.set(), logging.getLogger(waiting.__name__).warning(text)))
+    told, say = threading.Event(), waiting._say
+
+    def tell(text: str) -> None:
+        say(text)
+        told.set()
+
+    monkeypatch.setattr(waiting, "_say", tell)
     assert patience.call(lambda: told.wait(30))
     assert said(caplog) == [AWAY, BACK]
 
