@@ -60,6 +60,7 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     places = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", folder / "artifacts"]
     command = [sys.executable, "-m", "mlflow", "server", *places, "--host", HOST, "--port", port, "--workers", 1]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # processes that no test needs
     with running([*map(str, command)], folder / "server.log", cwd=folder, env=environment) as process:
 
         def answers() -> bool:

@@ -116,14 +116,13 @@ def test_another_thread_gets_one_attempt(patience: Patience, caplog: pytest.LogC
 
 def test_a_call_that_hangs_is_told_of(patience: Patience, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     monkeypatch.setattr(waiting, "_SILENCE_S", 0.01)
-    told = threading.Event()
-    say = waiting._say
+    told, say = threading.Event(), waiting._say
 
-    def say_and_tell(text: str) -> None:
+    def tell(text: str) -> None:
         say(text)
         told.set()
 
-    monkeypatch.setattr(waiting, "_say", say_and_tell)
+    monkeypatch.setattr(waiting, "_say", tell)
     assert patience.call(lambda: told.wait(30))
     assert said(caplog) == [AWAY, BACK]
 

@@ -117,7 +117,7 @@ class Store:
 
     def create_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> Run:
         """Create a run, a single one whatever becomes of the answer; it is RUNNING."""
-        began = time.time_ns() // 1_000_000
+        began = int(1000 * time.time())
 
         def create() -> Run:
             return self._client.create_run(experiment, began, dict(tags), name)

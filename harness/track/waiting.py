@@ -125,8 +125,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _told(error: Exception) -> str:
-    """Return the first line of an error, which for one of SQLAlchemy's is followed by its statement."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """Return in a line what is at the bottom of an error: above it stand addresses and statements."""
+    *_, root = _chain(error)
+    return str(root).strip().partition("\n")[0] or type(root).__name__
 
 
 class _PatientClient:
