@@ -184,7 +184,7 @@ def test_two_share_a_gpu_and_neither_outlives_who_listens(
     executor: RayExecutor, cluster: Cluster, trainings: list[Training], tmp_path: Path
 ) -> None:
     trainings = endless(trainings)
-    records = executor.run(jobs(trainings, tmp_path))
+    records = executor.run([Job((training,), tmp_path, time_limit_s=300) for training in trainings])
     begun = set[str]()
     while len(begun) < 2:
         record = next(records)
