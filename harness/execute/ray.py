@@ -11,6 +11,7 @@ import os
 import platform
 import signal
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -168,8 +169,9 @@ class RayExecutor:
 
 
 def _lost(running: _Running, kind: FailureKind, reason: str, traceback: str = "") -> Iterator[Failed]:
-    if running.job.probe:
-        return  # a cell without its probe has no figures of speed, and the report shows that
+    if running.job.probe:  # a cell without its probe has no figures of speed, and the report shows that
+        print(f"the probe of speed failed: {reason}\n{traceback}", file=sys.stderr)
+        return
     for training in running.job.trainings:
         if training.digest not in running.ended:
             yield Failed(training.digest, now(), kind, reason, traceback)

@@ -102,7 +102,7 @@ def tasks_on(node: Any) -> list[int]:
     return found
 
 
-def until(true: Callable[[], object], seconds: float = 60) -> None:
+def until(true: Callable[[], object], seconds: float = 300) -> None:
     last = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < last, "it never came"
@@ -132,9 +132,12 @@ def test_grid_outlives_its_process_and_a_node(cluster: Cluster, tmp_path: Path, 
 
     with started(*arguments) as process:
         until(lambda: any(checkpoints.glob("*.pt")) or process.poll() is not None)
-        until(lambda: tasks_on(cluster.head_node) and tasks_on(node), 10)  # a whole GPU each
+        until(
+            lambda: (tasks_on(cluster.head_node) and tasks_on(node)) or process.poll() is not None
+        )  # a whole GPU each
+        assert process.poll() is None, "it ended before it could be killed"
         process.kill()
-    until(lambda: not tasks_on(cluster.head_node) and not tasks_on(node), 20)  # they do not outlive it
+    until(lambda: not tasks_on(cluster.head_node) and not tasks_on(node), 60)  # they do not outlive it
 
     with started(*arguments) as process:
         until(lambda: tasks_on(node) or process.poll() is not None)
@@ -181,7 +184,7 @@ def test_two_share_a_gpu_and_neither_outlives_who_listens(
     executor: RayExecutor, cluster: Cluster, trainings: list[Training], tmp_path: Path
 ) -> None:
     trainings = endless(trainings)
-    records = executor.run(jobs(trainings, tmp_path))
+    records = executor.run([Job((training,), tmp_path, time_limit_s=300) for training in trainings])
     begun = set[str]()
     while len(begun) < 2:
         record = next(records)
@@ -190,7 +193,7 @@ def test_two_share_a_gpu_and_neither_outlives_who_listens(
     assert len(tasks_on(cluster.head_node)) == 2
     assert begun == {training.digest for training in trainings[:2]}, "the third one waits"
     records.close()  # type: ignore[attr-defined]
-    until(lambda: not tasks_on(cluster.head_node), 5)
+    until(lambda: not tasks_on(cluster.head_node), 60)
 
 
 def test_told_to_stop_it_ends_what_runs_and_begins_nothing(
