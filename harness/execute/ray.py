@@ -51,7 +51,9 @@ class _Running:
     current: str = ""
     """Digest of the training that it does at the moment."""
     deadline: float = math.inf
-    """When that has taken too long, by the monotonic clock."""
+    """When that has taken too long if nothing more is heard, by the monotonic clock."""
+    late_ms: float = math.inf
+    """When it has, by the clock of its records: a task may have more to say than is heard in time."""
 
 
 class RayExecutor:
@@ -142,12 +144,16 @@ class RayExecutor:
         self._running[task] = current  # behind the others, so that all are heard
         current.begun = True
         if isinstance(record, Started):
-            limit_s = current.job.time_limit_s
+            limit_s = math.inf if current.job.time_limit_s is None else current.job.time_limit_s
             current.current = record.digest
-            current.deadline = math.inf if limit_s is None else time.monotonic() + limit_s
+            current.deadline = time.monotonic() + limit_s
+            current.late_ms = record.timestamp + 1000 * limit_s
         elif isinstance(record, Finished | Failed):
             current.ended.add(record.digest)
             current.deadline = math.inf
+        elif record.timestamp > current.late_ms:
+            yield from self._end_late(task)
+            return
         yield record
 
     def _end_late(self, task: ray.ObjectRefGenerator) -> Iterator[Failed]:
