@@ -28,6 +28,8 @@ class _Running:
     process: BaseProcess
     deadline: float
     """When what it does at the moment has taken too long, by the monotonic clock."""
+    late_ms: float = math.inf
+    """The same by the clock of its records: it may have more to say than is heard in time."""
     ended: set[str] = field(default_factory=set)
     current: str = ""
     """Digest of the training that it does at the moment."""
@@ -95,8 +97,13 @@ class LocalExecutor:
             return
         if isinstance(record, Started):
             current.current, current.deadline = record.digest, _deadline(current.job)
-        if isinstance(record, Finished | Failed):
+            current.late_ms = record.timestamp + 1000 * (current.job.time_limit_s or math.inf)
+        elif isinstance(record, Finished | Failed):
             current.ended.add(record.digest)
+            current.deadline = math.inf
+        elif record.timestamp > current.late_ms:
+            yield from self._end_late(connection, free)
+            return
         yield record
 
     def _end_late(self, connection: Connection, free: deque[str]) -> Iterator[Failed]:

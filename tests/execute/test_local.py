@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -193,3 +194,15 @@ def out_of_memory() -> Exception:
 )
 def test_kind_of_an_exception(error: Exception, kind: str) -> None:
     assert kind_of(error) == kind
+
+
+def test_what_has_more_to_say_than_is_heard_is_late_all_the_same(trainings: list[Training], tmp_path: Path) -> None:
+    """A reader that is slower than the training never finds it silent."""
+    late = replace(trainings[0], train=trainings[0].train.model_copy(update={"epochs": 10_000_000}))
+    seen: list[Record] = []
+    for record in LocalExecutor(["cpu"]).run([Job((late,), tmp_path, time_limit_s=1.0)]):
+        seen.append(record)
+        time.sleep(0.05)
+        assert len(seen) < 1000, "a minute was heard of"
+    assert isinstance(seen[-1], Failed)
+    assert seen[-1].kind == "timeout"
