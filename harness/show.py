@@ -6,14 +6,14 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.outline import grid_lines, reasons, wrapped
-from harness.wording import NOTHING, duration, named, top1_of
+from harness.wording import NOTHING, duration, named, some, top1_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,14 +33,14 @@ _COLUMNS = 8
 
 def plan_json(plan: Plan, seconds: Estimate) -> dict[str, Any]:
     """Return the plan as JSON data, with its estimate."""
-    from harness.summary import summarise
+    from harness.summary import reused, summarise
 
-    return {**summarise(plan), "estimate": {**asdict(seconds), "total_s": seconds.total_s}}
+    return {**summarise(plan), "reuse": reused(plan), "estimate": {**asdict(seconds), "total_s": seconds.total_s}}
 
 
 def plan_text(plan: Plan, seconds: Estimate) -> str:
     """Return the plan as a person reads it."""
-    from harness.summary import summarise
+    from harness.summary import reused, summarise
 
     facts = summarise(plan)
     seeds = ", ".join(map(str, facts["seeds"]))
@@ -70,7 +70,7 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
         ]
     if facts["candidates"]:
         lines += ["", f"Tuned before: {facts['candidates']} trainings on seeds outside the study, chosen on validation"]
-    lines += ["", *_primary(plan)]
+    lines += [*_reused(reused(plan)), "", *_primary(plan)]
     parts = {
         "pretraining": seconds.prerequisites_s,
         "tuning": seconds.tuning_s,
@@ -80,6 +80,20 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
     told = ", ".join(f"{name} {duration(value)}" for name, value in parts.items() if value)
     lines += ["", f"About {duration(seconds.total_s)} on this machine ({told}), to within a factor of two."]
     return "\n".join(lines)
+
+
+def _reused(kinds: Sequence[Mapping[str, Any]]) -> list[str]:
+    from harness.prefix.cut import NOTHING_FROZEN
+
+    if all(kind["reason"] == NOTHING_FROZEN for kind in kinds):
+        return []
+    lines = ["", "Frozen stages that are computed once, for all trainings that share them:"]
+    for kind in sorted(kinds, key=lambda kind: not kind["stages"]):
+        stages = kind["stages"]
+        part = "none" if not stages else stages[0] if len(stages) == 1 else f"{stages[0]} to {stages[-1]}"
+        why = f" ({kind['reason']})" if kind["reason"] else ""
+        lines += wrapped(f"  {part}: ", some(kind["cells"]) + why)
+    return lines
 
 
 def _primary(plan: Plan) -> list[str]:
