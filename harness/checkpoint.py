@@ -66,7 +66,7 @@ class Checkpoints:
         }
         try:
             weights.save(content, self.path(training.digest))
-        except (OSError, RuntimeError) as error:  # RuntimeError: torch's writer, where a disk is full
+        except OSError as error:
             return f"its checkpoint after epoch {checkpoint.epoch} could not be written: {error}"
         return ""
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness import __version__, cli_grids, options
+from harness.concealing import concealed
 from harness.errors import HarnessError
 from harness.exits import BAD_INPUT, CRASHED, DONE, INTERRUPTED, SOME_FAILED
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(parsed.command(parsed))
     except HarnessError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        print(f"harness: {concealed(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("\nharness: stopped; the same command goes on where it was left", file=sys.stderr)
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # the reader of a pipe has had enough
         return DONE
     except Exception:  # ours to mend, and not to be taken for a replicate that failed
-        traceback.print_exc()
+        print(concealed(traceback.format_exc()), end="", file=sys.stderr)
         return CRASHED
 
 
@@ -130,7 +131,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from harness import session, show
+    from harness import elsewhere, session, show
 
     if given.csv or given.experiment:
         if given.spec:
@@ -139,9 +140,9 @@ def _report(given: argparse.Namespace) -> int:
             raise HarnessError("--time-budget needs training times, which only a SPEC has")
         columns, command = options.columns(given), options.command_of(given)
         if given.csv:
-            result = session.report_csv(given.csv, columns, given.out, command)
+            result = elsewhere.report_csv(given.csv, columns, given.out, command)
         else:
-            result = session.report_experiment(given.experiment, given.where, columns, given.out, command)
+            result = elsewhere.report_experiment(given.experiment, given.where, columns, given.out, command)
     else:
         options.check_spec_only(given)
         result = session.report(given.spec, given.set)

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import options
+from harness.concealing import concealed
 from harness.errors import HarnessError
 from harness.exits import DONE, SOME_FAILED
 
 if TYPE_CHECKING:
     from harness.lease import Turn
+    from harness.means import Means
     from harness.queue import Entry
-    from harness.session import Means, Session
+    from harness.session import Session
     from harness.track import Store
 
 Command = Callable[[str, object, str], argparse.ArgumentParser]
@@ -46,6 +48,10 @@ def add(command: Command) -> None:
 def _add_means(sub: argparse.ArgumentParser) -> None:
     options.add_workers(sub)
     sub.add_argument("--inline", action="store_true", help="train in this process, for debugging")
+    sub.add_argument("--executor", choices=("local", "ray"), default="local", help="where to train (default: local)")
+    sub.add_argument(
+        "--address", metavar="HOST:PORT", help="the Ray cluster, or auto (default: RAY_ADDRESS, else one started here)"
+    )
 
 
 def _add_queue(parser: argparse.ArgumentParser) -> None:
@@ -68,9 +74,9 @@ def _add_queue(parser: argparse.ArgumentParser) -> None:
 
 
 def _means(given: argparse.Namespace) -> Means:
-    from harness.session import Means
+    from harness.means import Means
 
-    return Means(given.jobs, given.devices, given.inline)
+    return Means(given.jobs, given.devices, given.inline, given.executor, given.address)
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -78,7 +84,8 @@ def _run(given: argparse.Namespace) -> int:
     from harness.session import Session
 
     print(f"planning {given.spec}", file=sys.stderr)  # the imports alone take seconds
-    with Session.open(specfile.read(given.spec, given.set), _means(given)) as session:
+    means = _means(given)
+    with Session.open(specfile.read(given.spec, given.set), means) as session:
         return _follow(session, getattr(given, "failed", False))
 
 
@@ -104,12 +111,12 @@ def _work(given: argparse.Namespace) -> int:
     from harness.lease import turn
     from harness.workspace import find
 
-    status, idle = DONE, False
+    status, idle, means = DONE, False, _means(given)
     with turn(find(Path.cwd())) as held:
         while True:
             waiting = queue.entries(held.store)
             if waiting:
-                status = max(status, _work_on(waiting[0], _means(given), held))
+                status = max(status, _work_on(waiting[0], means, held))
                 idle = False
             elif given.once:
                 return status
@@ -140,9 +147,10 @@ def _work_on(entry: Entry, means: Means, held: Turn) -> int:
     except Exception as error:  # one grid never stops the queue
         held.lease.check()
         if not isinstance(error, HarnessError):
-            traceback.print_exc()
-        queue.give_up(held.store, entry, f"{type(error).__name__}: {error}")
-        print(f"{entry.name} leaves the queue, failed: {error}", file=sys.stderr)
+            print(concealed(traceback.format_exc()), end="", file=sys.stderr)
+        reason = concealed(str(error))
+        queue.give_up(held.store, entry, f"{type(error).__name__}: {reason}")
+        print(f"{entry.name} leaves the queue, failed: {reason}", file=sys.stderr)
         return SOME_FAILED
 
 

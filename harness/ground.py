@@ -274,6 +274,8 @@ class Ground:
         """Look through the data of the spec or of its `section`; raises HarnessError where no batch could be filled."""
         if data not in self._surveys:
             with self._study.placing(*section, "data", *(("root",) if data.root else ("classes",))):
+                if data.root and data.download:
+                    self._workspace.check_download(Path(data.root))
                 self._surveys[data] = survey(data, self._workspace.cache)
         found = self._surveys[data]
         with self._study.placing(*section, "data", "image_size"):

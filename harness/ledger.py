@@ -19,7 +19,7 @@ from harness.data import accuracy_of
 from harness.evaluate import mean_per_class
 from harness.ground import Prerequisite
 from harness.plan import Candidate, Plan, Replicate
-from harness.records import Diagnosed, Epoch, Failed, Finished, Retried, Started
+from harness.records import PASSING, Diagnosed, Epoch, Failed, Finished, Retried, Started
 from harness.speed import Speed, csv_bytes
 from harness.summary import describe_data
 from harness.training import Training
@@ -203,10 +203,10 @@ class Ledger:
             self._log.metrics(run_id, {"frozen_unchanged": 0.0}, record.timestamp)
         if record.traceback:
             self._log.artifacts(run_id, {TRACEBACK: record.traceback.encode()})
-        status = "KILLED" if record.kind == "killed" else "FAILED"
+        status = "KILLED" if record.kind in PASSING else "FAILED"
         tags = {"harness.failure": record.kind, "harness.reason": record.reason}
         self._end(record.digest, status, tags | ({CURRENT: "false"} if replaced else {}))
-        if record.kind != "killed":  # which the next run of the grid tries again
+        if record.kind not in PASSING:
             self._checkpoints.discard([record.digest])
         return run_id
 

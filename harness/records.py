@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import numpy as np
 
-FailureKind = Literal["diverged", "freeze_violation", "error", "killed", "out_of_memory", "timeout"]
+FailureKind = Literal["diverged", "freeze_violation", "error", "killed", "disk_full", "out_of_memory", "timeout"]
+PASSING: frozenset[FailureKind] = frozenset({"killed", "disk_full"})
+"""Failures that say nothing of the training: the next run of a grid tries again."""
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,10 @@ def check_writable(folder: Path) -> None:
         raise HarnessError(f"cannot write results to {folder}: {nearest}: {error.strerror}") from None
 
 
-def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: str) -> pd.DataFrame:
-    """Write tables, figures, report.md and report.html for a grid into `folder`; returns the frame of cells.
+def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: str) -> tuple[pd.DataFrame, list[str]]:
+    """Write tables, figures, report.md and report.html for a grid into `folder`.
+
+    Returns the frame of cells, and the names of the files.
 
     Every file is replaced whole, and one that an earlier report wrote and this one does not have is removed. The same
     runs give the same bytes.
@@ -117,7 +119,7 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
     text = environment.get_template("report.md.j2").render(**context, figures=pictures, tables=markdown)
     files |= {"report.html": page.encode(), "report.md": text.encode()}
     _write(folder, files, _EVER)
-    return cells
+    return cells, list(files)
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:

@@ -17,15 +17,13 @@ from harness.workspace import Workspace, commit, find
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
     from harness.estimate import Estimate
     from harness.execute import Executor
-    from harness.foreign import Columns
+    from harness.means import Means
     from harness.plan import Plan
     from harness.progress import Update
     from harness.results import Grid
-    from harness.sources import Source
     from harness.track import GridLog, Store
 
 
@@ -51,20 +49,10 @@ def plan_of(spec: Path, overrides: Sequence[str], jobs: int | None, devices: str
     """Plan a spec, and estimate its time; reads only."""
     from harness.estimate import estimate
     from harness.execute.devices import choose
+    from harness.means import places_of
 
     plan, chosen = _plan(spec, overrides), choose(devices)
-    return plan, estimate(plan, len(_places(plan, chosen, jobs)), chosen[0])
-
-
-def _places(plan: Plan, devices: list[torch.device], jobs: int | None) -> list[str]:
-    from harness.execute.devices import places
-
-    return places(devices, jobs, plan.study.spec.execution.gpu_share, _threads(plan))
-
-
-def _threads(plan: Plan) -> int:
-    """Return the processor threads of the trainings that use most."""
-    return max(scenario.spec.train.threads for scenario in plan.study.scenarios)
+    return plan, estimate(plan, len(places_of(plan, chosen, jobs)), chosen[0])
 
 
 def matrix_of(spec: Path, overrides: Sequence[str]) -> str:
@@ -82,34 +70,8 @@ def report(spec: Path, overrides: Sequence[str]) -> Reported:
 
     study = specfile.read(spec, overrides)
     place = find(spec.parent)
-    check_writable(place.results / study.spec.name)
+    check_writable(place.report(study.spec.name))
     return _write_report(study, Store(place), place)
-
-
-def report_csv(path: Path, columns: Columns, out: Path, command: str) -> Reported:
-    """Report on somebody else's table; raises HarnessError where it cannot be used."""
-    from harness.sources import read_csv
-
-    return _report_foreign(read_csv(path), columns, out, command, None)
-
-
-def report_experiment(name: str, where: str, columns: Columns, out: Path, command: str) -> Reported:
-    """Report on any experiment in the store of the workspace around the current folder."""
-    from harness.sources import read_experiment
-    from harness.track import Store
-
-    place = find(Path.cwd())
-    return _report_foreign(read_experiment(Store(place), name, where), columns, out, command, place)
-
-
-def _report_foreign(source: Source, columns: Columns, out: Path, command: str, place: Workspace | None) -> Reported:
-    from harness.foreign import foreign_grid
-    from harness.report import check_writable, write_report
-    from harness.wording import terms_of
-
-    grid = foreign_grid(source, columns)
-    check_writable(out)
-    return Reported(out, write_report(grid, out, {}, command), {}, place, terms_of(grid.plan).metric)
 
 
 def compare(a: str, b: str, out: Path | None) -> str:
@@ -168,14 +130,18 @@ def _read(study: specfile.Study, store: Store) -> Grid:
 
 
 def _write_report(study: specfile.Study, store: Store, place: Workspace) -> Reported:
+    """Write the report, and show it on the grid's page in the MLflow UI."""
     from harness.report import write_report
+    from harness.track import show_report
     from harness.ui import address, grid_links
 
     name, grid = study.spec.name, _read(study, store)
-    folder = place.results / name
+    folder = place.report(name)
     experiment = store.client.get_experiment(grid.experiment_id)
     links = grid_links(experiment.tags, grid.experiment_id, grid.run_id, address(store))
-    return Reported(folder, write_report(grid, folder, links, _command(study, place)), links, place)
+    cells, names = write_report(grid, folder, links, _command(study, place))
+    show_report(store, grid.run_id, folder, names)
+    return Reported(folder, cells, links, place)
 
 
 def _command(study: specfile.Study, place: Workspace) -> str:
@@ -184,16 +150,6 @@ def _command(study: specfile.Study, place: Workspace) -> str:
     shown = path.relative_to(place.root) if path.is_relative_to(place.root) else Path(path.name)
     overrides = [part for override in study.overrides for part in ("--set", override)]
     return shlex.join(["harness", "run", str(shown), *overrides])
-
-
-@dataclass(frozen=True)
-class Means:
-    """What grids are run with."""
-
-    jobs: int | None = None
-    """Worker processes; None for as many as fit."""
-    devices: str | None = None
-    inline: bool = False
 
 
 class Session:
@@ -217,31 +173,28 @@ class Session:
 
         Without a `turn` the session takes its own, and gives it back when it ends.
         """
-        from harness.execute.devices import choose
-        from harness.execute.inline import InlineExecutor
-        from harness.execute.local import LocalExecutor
         from harness.execute.retry import Retrying
         from harness.ledger import environment
+        from harness.means import executor
         from harness.prepare import prepare
         from harness.report import check_writable
         from harness.track import GridLog, Store, reach
 
         plan, place = _plan_study(study), find(study.path.parent)
-        at = _places(plan, choose(means.devices), means.jobs)
-        check_writable(place.results / study.spec.name)
+        check_writable(place.report(study.spec.name))
         held = ExitStack()
         try:
             if turn is None or turn.place != place:
                 held.enter_context(lock(place))
             reach(place)
+            workers, device = held.enter_context(executor(means, plan, place.cache))
             prepare(plan, place.cache)
-            workers = InlineExecutor(at[0]) if means.inline else LocalExecutor(at)
-            executor = Retrying(workers, plan.study.spec.execution.same_error_limit)
+            retrying = Retrying(workers, plan.study.spec.execution.same_error_limit)
             if turn is None:
                 store = Store(place, create=True)
                 turn = Turn(place, store, held.enter_context(leased(store)))
             log = GridLog(turn.store, study.spec.name, study.grid, environment(commit(place)))
-            return cls(plan, log, executor, at[0], turn, place, held)
+            return cls(plan, log, retrying, device, turn, place, held)
         except BaseException:
             held.close()
             raise
@@ -272,6 +225,8 @@ class Session:
         from harness.execute.retry import SameError
         from harness.grid import GridRun
         from harness.plan import make_plan
+        from harness.summary import summarise
+        from harness.track import save_views
         from harness.tuning import Tuning
 
         plan, untuned = self._plan, dict[str, str]()
@@ -279,6 +234,7 @@ class Session:
         if plan.candidates:
             choices, untuned = yield from Tuning(plan, *parts).run()
             plan = make_plan(plan.study, self._place, choices)
+        save_views(self._store, self._log.run_id, summarise(plan))
         grid = GridRun(plan, *parts, untuned)
         self.outcome = grid.outcome
         try:
@@ -298,11 +254,9 @@ class Session:
         return len(self._plan.replicates) - did.settled - did.trained - did.shared - len(did.failures)
 
     def report(self) -> Reported:
-        """Save the views, write the report, tell the grid's page what was found, and take it out of the queue."""
+        """Write the report, and take the grid out of the queue."""
         from harness import queue
 
-        self._log.save_views([*self._plan.replicates[0].cell.axes, *self._plan.study.tricks])
         reported = _write_report(self._plan.study, self._store, self._place)
-        self._log.describe((reported.folder / "report.md").read_text(encoding="utf-8").partition("\n![")[0])
         queue.settle(self._store, self._plan.study.spec.name, self._plan.study.grid)
         return reported

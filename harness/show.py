@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.outline import grid_lines, reasons, wrapped
+from harness.views import OVERVIEWS
 from harness.wording import NOTHING, duration, named, some, top1_of
 
 if TYPE_CHECKING:
@@ -216,8 +217,15 @@ def report_text(result: Reported) -> str:
     """Return the table of cells, where the report lies, and how to open the MLflow UI."""
     lines = ["", _table(result.cells, result.metric), "", f"Report     {result.folder / 'report.html'}"]
     lines += [f"MLflow UI  {_program()} ui   (in {result.workspace.root})"] if result.workspace else []
-    lines += [f"           {name}: {link}" for name, link in result.links.items()]
+    lines += [f"           {line}" for line in _links(result.links)]
     return "\n".join(lines)
+
+
+def _links(links: Mapping[str, str]) -> list[str]:
+    """Return the links to the views of a grid, and the names of those that the page's own menu leads to."""
+    more = [name for name in links if name not in OVERVIEWS]
+    lines = [f"{name:20} {link}" for name, link in links.items() if name in OVERVIEWS]
+    return [*lines, f"and in the page's menu of views: {', '.join(more)}"] if more else lines
 
 
 def budget_lines(result: Reported, seconds: float) -> list[str]:
@@ -259,7 +267,7 @@ def links_text(base: str, links: dict[str, dict[str, str]]) -> str:
     """Return the links of the MLflow UI by study."""
     lines = [f"MLflow UI at {base}"]
     for study, found in links.items():
-        lines += [study, *(f"  {name:16} {link}" for name, link in found.items())]
+        lines += [study, *(f"  {line}" for line in _links(found))]
     return "\n".join(lines if links else [*lines, "No grid has been run yet."])
 
 

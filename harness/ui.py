@@ -18,7 +18,7 @@ from harness.track import Store
 
 HOST = "127.0.0.1"
 PORT = 5000
-_START_S = 60
+_START_S = 120
 
 
 def view_links(store: Store, base: str) -> dict[str, dict[str, str]]:
@@ -35,11 +35,7 @@ def view_links(store: Store, base: str) -> dict[str, dict[str, str]]:
 
 def grid_links(tags: dict[str, str], experiment_id: str, run_id: str, base: str) -> dict[str, str]:
     """Return name to address of those views of a grid that its experiment's `tags` hold."""
-    return {
-        name: views.link(base, experiment_id, key, as_charts)
-        for name, key, as_charts in views.keys(run_id)
-        if views.TAG + key in tags
-    }
+    return {name: f"{base}/{link}" for name, link in views.links(tags, experiment_id, run_id).items()}
 
 
 def address(store: Store, port: int = PORT) -> str:
@@ -53,18 +49,8 @@ def served(store: Store, port: int) -> Iterator[subprocess.Popen[bytes]]:
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
             raise HarnessError(f"port {port} is taken; choose another with --port")
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        store.uri,
-        "--host",
-        HOST,
-        "--port",
-        str(port),
-    ]
+    # Its workers are four by default, with four times the memory and the processor to start, for one reader.
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
     # A session of its own, so that ending it ends the server's workers too, and Ctrl-C reaches it through us alone.
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=_environment(store)
@@ -77,7 +63,8 @@ def served(store: Store, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _environment(store: Store) -> dict[str, str]:
-    return {**os.environ, "MLFLOW_TRACKING_URI": store.uri}
+    """Return an environment that says where the store is: a command line would show its password to everybody."""
+    return {**os.environ, "MLFLOW_TRACKING_URI": store.uri, "MLFLOW_BACKEND_STORE_URI": store.uri}
 
 
 def _await(process: subprocess.Popen[bytes], health: str) -> None:

@@ -4,6 +4,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.errors import HarnessError
+
 _MARKS = ("mlflow.db", "experiments", ".git")
 
 
@@ -55,6 +57,21 @@ class Workspace:
     def results(self) -> Path:
         """Reports, one folder a study."""
         return self.root / "results"
+
+    def report(self, study: str) -> Path:
+        """Return the folder of a study's report; raises HarnessError where a link there leads out of the results."""
+        folder = self.results / study
+        if not folder.resolve().is_relative_to(self.results.resolve()):
+            raise HarnessError(f"{folder} is a link out of {self.results}; remove it, or give the study another name")
+        return folder
+
+    def check_download(self, folder: Path) -> None:
+        """Raise HarnessError where images would be fetched into a folder that is not in the workspace."""
+        if not folder.resolve().is_relative_to(self.root.resolve()):
+            raise HarnessError(
+                f"`download` fetches into folders of the workspace {self.root} alone, not into {folder}; "
+                "fetch the images yourself and leave `download` out, or give another `root`"
+            )
 
 
 def find(start: Path) -> Workspace:

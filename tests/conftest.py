@@ -33,7 +33,9 @@ throughput: {rounds: 2, steps: 1}
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the user's own tracking store; every test trains with one thread, as workers do."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("URI", "USERNAME", "PASSWORD", "TOKEN"):
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", "")  # so that what a test makes of it is undone
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}")
     torch.set_num_threads(1)
 
 

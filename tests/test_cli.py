@@ -113,7 +113,7 @@ def _check_child(workspace: Workspace, children: Sequence, parent) -> None:
         "test_predictions.npz",
     }
     assert child.inputs.dataset_inputs[0].dataset.name.startswith("digits")
-    assert client.get_run(parent.info.run_id).data.tags["mlflow.note.content"].startswith("# tiny")
+    assert client.get_run(parent.info.run_id).data.tags["mlflow.note.content"].startswith("- Without tricks, ")
 
 
 OTHERS = "policy,mixup,fold,acc\nfull,0,a,50\nfull,1,a,60\nfull,0,b,52\nfull,1,b,64\nhead,0,a,40\nhead,0,b,41\n"
@@ -361,7 +361,8 @@ def test_same_bits_whatever_the_number_of_jobs(tmp_path: Path, empty_store: Path
 
 @pytest.mark.usefixtures("stored")
 def test_second_run_in_one_workspace_is_refused(write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]) -> None:
-    from harness.session import Means, Session
+    from harness.means import Means
+    from harness.session import Session
 
     spec = write_spec()
     with Session.open(read(spec), Means(jobs=1, inline=True)):

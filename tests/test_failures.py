@@ -18,7 +18,8 @@ from torch.nn.functional import cross_entropy
 from harness import cli, session, specfile
 from harness.exits import DONE, SOME_FAILED
 from harness.learner import Learner
-from harness.session import Means, Session
+from harness.means import Means
+from harness.session import Session
 from harness.track import Store
 from harness.workspace import Workspace
 

@@ -154,7 +154,8 @@ def test_another_hosts_lease_in_the_store_stops_a_turn(stored: Workspace) -> Non
 
 def test_a_grid_gives_way_once_another_host_has_the_lease(write_spec, stored: Workspace) -> None:
     from harness import specfile
-    from harness.session import Means, Session
+    from harness.means import Means
+    from harness.session import Session
 
     spec = specfile.read(write_spec())
     with Session.open(spec, Means(inline=True)) as session:

@@ -141,7 +141,8 @@ def _multiply(place: Workspace, run_id: str, times: int) -> None:
 
 def test_a_grid_keeps_its_counts_while_it_runs_and_after(store: Store, write_spec) -> None:
     from harness import specfile
-    from harness.session import Means, Session
+    from harness.means import Means
+    from harness.session import Session
 
     study = specfile.read(write_spec())
     seen = []

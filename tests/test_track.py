@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.concealing import without_secrets
 from harness.errors import HarnessError
-from harness.track import GridLog, Store, tracking_uri, without_secrets
+from harness.track import GridLog, Store, tracking_uri
 from harness.workspace import Workspace
 
 DATA = ("digits", "digits")
@@ -105,18 +106,6 @@ def test_trained_wants_the_same_versions_and_a_finished_run(log: GridLog, stored
     assert found.info.run_id == run_id
     assert store.trained("d", {"harness.torch": "2"}) is None
     assert store.trained("e", {"harness.torch": "1"}) is None
-
-
-def test_views_are_saved_once_and_found_by_the_ui(log: GridLog, stored: Workspace) -> None:
-    from harness.ui import grid_links
-
-    for _ in range(2):
-        log.save_views(["warmup"])
-    tags = Store(stored).client.get_experiment(log.experiment_id).tags
-    assert len([key for key in tags if key.startswith("mlflow.sharedViewState.")]) == 2
-    links = grid_links(tags, log.experiment_id, log.run_id, "http://x")
-    assert set(links) == {"Leaderboard", "Charts by cell"}
-    assert all(link.startswith(f"http://x/#/experiments/{log.experiment_id}/") for link in links.values())
 
 
 def test_a_store_in_a_folder_with_odd_characters(tmp_path: Path) -> None:

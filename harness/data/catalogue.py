@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,10 +93,11 @@ class _Remembered:
 
     def __exit__(self, *_: object) -> None:
         if self._memory and self._fresh:
-            self._memory.parent.mkdir(parents=True, exist_ok=True)
             draft = self._memory.with_suffix(f".{os.getpid()}.part")
-            draft.write_text(json.dumps(self._recall() | self._fresh), encoding="utf-8")
-            os.replace(draft, self._memory)
+            with suppress(OSError):  # a full disk: what is not remembered is read again
+                self._memory.parent.mkdir(parents=True, exist_ok=True)
+                draft.write_text(json.dumps(self._recall() | self._fresh), encoding="utf-8")
+                os.replace(draft, self._memory)
 
     def __call__(self, place: str) -> str:
         file = f"{self._root}{os.sep}{place}"

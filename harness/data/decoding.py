@@ -106,7 +106,10 @@ def _unchanged(data: Data, content: str, cache: Path) -> Catalogue:
 
 
 def _decode_all(data: Data, content: str, cache: Path, rows: Path, store: Path) -> None:
-    """Decode every image; labels, splits and keys are written last, so that they stand for a store that is whole."""
+    """Decode every image; labels, splits and keys are written last, so that they stand for a store that is whole.
+
+    Raises HarnessError where the cache has no room.
+    """
     catalogue = _unchanged(data, content, cache)
     count = len(catalogue.images)
     rows.parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +120,7 @@ def _decode_all(data: Data, content: str, cache: Path, rows: Path, store: Path) 
         if not streams(data, count):
             shape = (count, 3, data.image_size, data.image_size)
             kept = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
+            _take_room(draft)
         for row, image in enumerate(_decoded(catalogue, data.image_size)):
             keys[row] = key_of(image)
             if kept is not None:
@@ -127,9 +131,17 @@ def _decode_all(data: Data, content: str, cache: Path, rows: Path, store: Path) 
         with draft.open("wb") as file:
             np.save(file, np.stack([catalogue.labels, catalogue.given, keys]))
         os.replace(draft, rows)
-    except BaseException:
+    except OSError as error:
+        raise HarnessError(f"cannot keep decoded images in {rows.parent}: {error.strerror or error}") from error
+    finally:
         draft.unlink(missing_ok=True)
-        raise
+
+
+def _take_room(path: Path) -> None:
+    """Have the system set aside all of a file: on a full disk, writing to its memory map would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _decoded(catalogue: Catalogue, size: int) -> Iterator[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -71,6 +72,8 @@ def _attempt(training: Training, job: Job, device: torch.device) -> Iterator[Rec
 
 def kind_of(error: Exception) -> FailureKind:
     """Return which kind of failure an exception is."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "disk_full"
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY):
         return "out_of_memory"
     return next((kind for known, kind in _KINDS.items() if isinstance(error, known)), "error")

@@ -78,7 +78,10 @@ def saved(training: Training) -> bool:
 
 
 def save(state: Mapping[str, Any], path: Path) -> None:
-    """Write a state dict whole or not at all: a reader never sees half a file, not even after a loss of power."""
+    """Write a state dict whole or not at all: a reader never sees half a file, not even after a loss of power.
+
+    Raises OSError naming the file, on a full disk too, which torch's writer tells otherwise.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.part")
     try:
@@ -87,8 +90,11 @@ def save(state: Mapping[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
-    except BaseException:
+    except BaseException as error:
         draft.unlink(missing_ok=True)
+        cause = error.__context__ if isinstance(error, RuntimeError) else error
+        if isinstance(cause, OSError) and cause.errno:
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
         raise
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
 
 from harness import views
 from harness.errors import HarnessError
@@ -110,10 +107,6 @@ class GridLog:
             self.end(run_id, "KILLED", {"harness.reason": "the grid was stopped"})
         self._client.set_terminated(self.run_id, status)
 
-    def describe(self, note: str) -> None:
-        """Set the description that the UI shows on the grid's page."""
-        self._client.set_tag(self.run_id, "mlflow.note.content", note[:8000])
-
     def left(self, name: str, tags: Mapping[str, str]) -> Run | None:
         """Return the latest run of this grid of that name and with these tags, if it was killed."""
         found = self._store.search([self.experiment_id], _having({PARENT: self.run_id, **tags}))
@@ -138,10 +131,7 @@ class GridLog:
         Returns its id. Of a run that goes on, no point is logged a second time, whatever its time stamp.
         """
         tags = {**self._tags, **tags, **self._process, PARENT: self.run_id}
-        if left:
-            run = self._reopened(left, tags)
-        else:
-            run = self._client.create_run(self.experiment_id, run_name=name, tags=tags)
+        run = self._reopened(left, tags) if left else self._store.create_run(self.experiment_id, name, tags)
         run_id = str(run.info.run_id)
         self._pending[run_id], self._flushed[run_id] = [], time.monotonic()
         lacking = {key: value for key, value in params.items() if key not in run.data.params}
@@ -160,8 +150,7 @@ class GridLog:
         }
         self._client.update_run(run_id, status="RUNNING")
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        for key in {"harness.reason", "harness.failure"} & left.data.tags.keys():
-            self._client.delete_tag(run_id, key)  # they told of the end that it did not come to
+        self._store.drop(run_id, "harness.reason", "harness.failure")  # of the end that it did not come to
         return self._client.get_run(run_id)
 
     def metrics(self, run_id: str, values: Mapping[str, float], timestamp: int, step: int = 0) -> None:
@@ -194,10 +183,7 @@ class GridLog:
 
     def artifacts(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Keep files with a run, by name."""
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in files.items():
-                Path(folder, name).write_bytes(content)
-            self._client.log_artifacts(run_id, folder)
+        self._store.write_artifacts(run_id, files)
 
     def end(self, run_id: str, status: str, tags: Mapping[str, str]) -> None:
         """Send what is left of a child run and end it with `status`."""
@@ -205,14 +191,6 @@ class GridLog:
         self._pending.pop(run_id, None)
         self._logged.pop(run_id, None)
         self._client.set_terminated(run_id, status)
-
-    def save_views(self, tricks: list[str]) -> None:
-        """Save the grid's shared views in its experiment; a store that does not take them goes without."""
-        for key, value in views.tags(self.run_id, tricks, time.time_ns() // 1_000_000).items():
-            try:
-                self._client.set_experiment_tag(self.experiment_id, key, value)
-            except MlflowException as error:
-                logging.getLogger(__name__).warning("the view %s was not saved: %s", key, error)
 
 
 def _having(tags: Mapping[str, str]) -> str:

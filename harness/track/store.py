@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import TypeVar
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -16,8 +14,12 @@ from mlflow.entities import Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
 from harness.errors import HarnessError, unknown
+from harness.track.uri import is_database, is_server, reach, sign_in, tracking_uri, unusable
+from harness.track.waiting import Patience, patient
 from harness.views import CURRENT
 from harness.workspace import Workspace
+
+T = TypeVar("T")
 
 PARENT = "mlflow.parentRunId"
 QUEUED = "harness.queued"
@@ -28,18 +30,6 @@ _EVERYWHERE = "Default"
 _PAGE = 1000
 
 
-def tracking_uri(workspace: Workspace) -> str:
-    """Return MLFLOW_TRACKING_URI where it is set, else the workspace's own database, always by absolute path."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.database}"
-
-
-def without_secrets(uri: str) -> str:
-    """Return a URI as it may be printed: user and password left out."""
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    return uri.replace(parts.netloc, host, 1) if "@" in parts.netloc else uri
-
-
 class Store:
     """A connection to a tracking store that is known to answer."""
 
@@ -48,34 +38,43 @@ class Store:
 
         Raises HarnessError where the store cannot be used, or is not there.
         """
-        self.uri = tracking_uri(workspace)
-        self.remote = urlsplit(self.uri).scheme in ("http", "https")
+        self.uri = sign_in(tracking_uri(workspace))
+        self.remote = is_server(self.uri)
         self._workspace = workspace
         reach(workspace)
         if not create and self.own and not workspace.database.exists():
             raise HarnessError(f"nothing was run in {workspace.root} yet: there is no {workspace.database.name}")
         try:
-            self.client = MlflowClient(self.uri)
-            self.client.search_experiments(max_results=1)
+            self._client = MlflowClient(self.uri)
+            self._client.search_experiments(max_results=1)
         except Exception as error:  # a store fails with errors of every library below it
-            raise _unusable(self.uri, error) from error
+            raise unusable(self.uri, error) from error
+        self._patience = Patience(self.uri)
+        self.client = patient(self._client, self._patience)
 
     @property
     def own(self) -> bool:
         """Whether it is the workspace's own database."""
         return self.uri == f"sqlite:///{self._workspace.database}"
 
+    def patiently(self, call: Callable[[], T]) -> T:
+        """Return what `call` returns, which may be made again while the store is away."""
+        return self._patience.call(call)
+
     def experiment(self, name: str, create: bool = False) -> str | None:
         """Return the id of the experiment of study `name`; a deleted one is restored where it is to be created."""
-        found = self.client.get_experiment_by_name(name)
+        return self.patiently(lambda: self._experiment(name, create))
+
+    def _experiment(self, name: str, create: bool) -> str | None:
+        found = self._client.get_experiment_by_name(name)
         if found is None:
             if not create:
                 return None
-            # A server knows where its artifacts go; a database of the workspace keeps them beside itself.
-            location = (self._workspace.artifacts / name).as_uri() if self.own else None
-            return str(self.client.create_experiment(name, artifact_location=location))
+            # A server knows where its artifacts go; for a database mlflow would take the folder it happens to be in.
+            location = (self._workspace.artifacts / name).as_uri() if is_database(self.uri) else None
+            return str(self._client.create_experiment(name, artifact_location=location))
         if found.lifecycle_stage != "active" and create:
-            self.client.restore_experiment(found.experiment_id)
+            self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
     def experiment_runs(self, name: str, where: str = "") -> list[Run]:
@@ -114,7 +113,21 @@ class Store:
         """Create the parent run of a grid; it is RUNNING."""
         kind = {"harness.kind": "grid", "harness.grid": grid}
         experiment = str(self.experiment(study, create=True))
-        return self.client.create_run(experiment, run_name=f"{study} (grid)", tags={**tags, **kind})
+        return self.create_run(experiment, f"{study} (grid)", {**tags, **kind})
+
+    def create_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> Run:
+        """Create a run, a single one whatever becomes of the answer; it is RUNNING."""
+        began = int(1000 * time.time())
+
+        def create() -> Run:
+            return self._client.create_run(experiment, began, dict(tags), name)
+
+        def find_or_create() -> Run:
+            found = self._client.search_runs([experiment], f"attributes.start_time = {began}")
+            ours = (run for run in found if run.info.run_name == name and tags.items() <= run.data.tags.items())
+            return next(ours, None) or create()
+
+        return self._patience.call(create, find_or_create)
 
     def find_grid(self, study: str, grid: str) -> Run | None:
         """Return the parent run of a grid, or None."""
@@ -164,8 +177,12 @@ class Store:
 
     def drop(self, run_id: str, *tags: str) -> None:
         """Remove those of the tags that a run has."""
-        for key in self.client.get_run(run_id).data.tags.keys() & set(tags):
-            self.client.delete_tag(run_id, key)
+
+        def drop() -> None:
+            for key in self._client.get_run(run_id).data.tags.keys() & set(tags):
+                self._client.delete_tag(run_id, key)
+
+        self.patiently(drop)
 
     def mark(self, run_id: str, status: str) -> None:
         """Give a run another status: SCHEDULED, or one that it ends with."""
@@ -176,47 +193,34 @@ class Store:
 
     def write_artifact(self, run_id: str, name: str, content: bytes) -> None:
         """Keep a file with a run."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, name)
-            path.write_bytes(content)
-            self.client.log_artifact(run_id, str(path))
+        self.write_artifacts(run_id, {name: content})
+
+    def write_artifacts(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Keep files with a run, by name; raises HarnessError where they cannot be written."""
+
+        def write() -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                for name, content in files.items():
+                    Path(folder, name).write_bytes(content)
+                self._client.log_artifacts(run_id, folder)
+
+        try:
+            self.patiently(write)
+        except OSError as error:
+            raise HarnessError(f"cannot write artifacts of run {run_id}: {error}") from error
 
     def read_artifact(self, run: Run, name: str) -> bytes | None:
         """Return the content of an artifact, or None where the run has none of that name."""
         uri = f"{run.info.artifact_uri}/{name}"
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                path = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.uri)
-            except (MlflowException, OSError) as error:
-                if name in {file.path for file in self.client.list_artifacts(run.info.run_id)}:
-                    raise HarnessError(f"cannot read {name} of run {run.info.run_id}: {error}") from error
-                return None
-            return Path(path).read_bytes()
 
+        def read() -> bytes | None:
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    path = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.uri)
+                except (MlflowException, OSError) as error:
+                    if name in {file.path for file in self._client.list_artifacts(run.info.run_id)}:
+                        raise HarnessError(f"cannot read {name} of run {run.info.run_id}: {error}") from error
+                    return None
+                return Path(path).read_bytes()
 
-def reach(workspace: Workspace) -> None:
-    """Raise HarnessError, soon and clearly, where the store's server does not answer: mlflow retries for minutes."""
-    uri = tracking_uri(workspace)
-    scheme = urlsplit(uri).scheme
-    try:
-        if scheme in ("http", "https"):
-            urllib.request.urlopen(f"{without_secrets(uri).rstrip('/')}/health", timeout=5).close()
-        elif scheme and not scheme.startswith("sqlite"):
-            from sqlalchemy import create_engine
-
-            create_engine(uri).connect().close()
-    except urllib.error.HTTPError:
-        return  # it answers; whether it lets us in is its own to say
-    except Exception as error:  # drivers of every database raise their own
-        raise _unusable(uri, error) from error
-
-
-def _unusable(uri: str, error: Exception) -> HarnessError:
-    message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    password = urlsplit(uri).password
-    if password:
-        message = message.replace(password, "***")
-    return HarnessError(
-        f"cannot use the tracking store {without_secrets(uri)}: {message}; "
-        "set MLFLOW_TRACKING_URI to a store that answers, or unset it to use the workspace's own mlflow.db"
-    )
+        return self.patiently(read)

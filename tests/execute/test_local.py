@@ -1,5 +1,6 @@
 """Worker processes: their records, their deaths, and what they import."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -182,6 +183,8 @@ def out_of_memory() -> Exception:
         (RuntimeError("CUDA error: out of memory"), "out_of_memory"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out_of_memory"),
         (MemoryError(), "out_of_memory"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x.pt"), "disk_full"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/x.pt"), "error"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "error"),
         (ValueError("can't allocate memory"), "error"),
         (Diverged("training loss is nan in epoch 1"), "diverged"),

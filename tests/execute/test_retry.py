@@ -71,6 +71,7 @@ def test_what_was_killed_or_had_no_memory_is_tried_again_alone_once_the_rest_is_
     [
         (KILLED, 3),
         (NO_MEMORY, 2),
+        (("disk_full", "OSError: no space", ""), 1),
         (("diverged", "training loss is nan", ""), 1),
         (("error", "ValueError: x", ""), 1),
         (("freeze_violation", "conv1.weight moved", ""), 1),

@@ -180,8 +180,8 @@ def test_a_write_that_fails_leaves_what_was_there_and_no_draft(source, tmp_path,
     drafts = []
 
     def full_disk(_, draft):
-        drafts.append(draft)
-        draft.write_bytes(b"half a fi")
+        drafts.append(Path(draft.name))
+        draft.write(b"half a fi")
         raise OSError("no space left")
 
     monkeypatch.setattr(torch, "save", full_disk)
