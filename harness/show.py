@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.outline import grid_lines, reasons, wrapped
+from harness.outline import frozen_lines, grid_lines, reasons, wrapped
 from harness.views import OVERVIEWS
-from harness.wording import NOTHING, duration, named, some, top1_of
+from harness.wording import NOTHING, duration, named, top1_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,7 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
         ]
     if facts["candidates"]:
         lines += ["", f"Tuned before: {facts['candidates']} trainings on seeds outside the study, chosen on validation"]
-    lines += [*_reused(reused(plan)), "", *_primary(plan)]
+    lines += [*frozen_lines(reused(plan)), "", *_primary(plan)]
     parts = {
         "pretraining": seconds.prerequisites_s,
         "tuning": seconds.tuning_s,
@@ -81,20 +81,6 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
     told = ", ".join(f"{name} {duration(value)}" for name, value in parts.items() if value)
     lines += ["", f"About {duration(seconds.total_s)} on this machine ({told}), to within a factor of two."]
     return "\n".join(lines)
-
-
-def _reused(kinds: Sequence[Mapping[str, Any]]) -> list[str]:
-    from harness.prefix.cut import NOTHING_FROZEN
-
-    if all(kind["reason"] == NOTHING_FROZEN for kind in kinds):
-        return []
-    lines = ["", "Frozen stages that are computed once, for all trainings that share them:"]
-    for kind in sorted(kinds, key=lambda kind: not kind["stages"]):
-        stages = kind["stages"]
-        part = "none" if not stages else stages[0] if len(stages) == 1 else f"{stages[0]} to {stages[-1]}"
-        why = f" ({kind['reason']})" if kind["reason"] else ""
-        lines += wrapped(f"  {part}: ", some(kind["cells"]) + why)
-    return lines
 
 
 def _primary(plan: Plan) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from torch import Tensor, nn
 
 from harness.freezing.policies import POLICIES
-from harness.models import build
+from harness.models import build, weights
 from harness.models.cifar import CifarResNet
 from harness.prefix import store
 from harness.prefix.cut import NOTHING_FROZEN, Cut, cut_of
@@ -178,7 +178,7 @@ def test_what_cannot_be_written_ends_no_training(tmp_path: Path, monkeypatch: py
 
     training = two_steps(policy="head", epochs=1)
     plain = numbers(training, tmp_path, None)
-    monkeypatch.setattr(store.weights, "save", full)
+    monkeypatch.setattr(weights, "save", full)
     *_, end = train(training, tmp_path, CPU, reuse=tmp_path / "shared")
     assert isinstance(end, Finished)
     assert "No space left" in end.notes[0]

@@ -54,7 +54,7 @@ def begin_at(module: nn.Module, cut: Cut) -> None:
     module.register_forward_pre_hook(hold)
     module.get_submodule(cut.entry).register_forward_pre_hook(release)
     for name in cut.frozen:
-        module.get_submodule(name).forward = _hand_on  # type: ignore[method-assign]
+        module.get_submodule(name).forward = _hand_on
 
 
 def _hand_on(first: Tensor, *_: Any, **__: Any) -> Tensor:

@@ -124,12 +124,13 @@ def _sha256(tensors: list[Tensor]) -> str:
     return sha.hexdigest()
 
 
+@torch.no_grad()
 def _compute(need: Need) -> Stored | str:
     """Compute it as training and evaluation would: in batches of their size, precision and modes."""
     module, normalise = _copy(need), Normalise(need.training.data, need.device)
     count, size = len(need.train), need.size
-    views = []
-    with torch.no_grad(), _precision(need):
+    views: list[Tensor] = []
+    with _precision(need):
         for mirrored in range(need.views):
             for rows in torch.arange(count, device=need.device).split(size):
                 # A last batch that is not full is filled up: other sizes may have other kernels.
@@ -142,12 +143,11 @@ def _compute(need: Need) -> Stored | str:
                     return why
                 views.append(made[: len(rows)].cpu())
     evaluation_mode(module)
-    val, test = ([], [])
-    with torch.inference_mode():
-        for images, outputs in ((need.val, val), (need.test, test)):
-            for rows in torch.arange(len(images), device=need.device).split(BATCH):
-                outputs.append(prefix_output(module, need.cut, normalise(images.images[rows])).cpu())
-    return Stored(torch.cat(views), torch.cat(val), torch.cat(test))
+    val, test = (
+        torch.cat([prefix_output(module, need.cut, normalise(batch)) for batch in images.images.split(BATCH)]).cpu()
+        for images in (need.val, need.test)
+    )
+    return Stored(torch.cat(views), val, test)
 
 
 def _copy(need: Need) -> nn.Module:
