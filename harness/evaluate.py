@@ -1,10 +1,11 @@
 """Predictions and what share of them is right."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from harness.data import Images
-from harness.data.normalise import Normalise
 from harness.freezing.apply import evaluation_mode
 
 BATCH = 256
@@ -12,7 +13,7 @@ BATCH = 256
 
 
 @torch.inference_mode()
-def predict(module: nn.Module, images: Images, normalise: Normalise) -> Tensor:
+def predict(module: nn.Module, images: Images, normalise: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the predicted class [N] of each image, int64, with the module in evaluation mode."""
     evaluation_mode(module)
     everything = torch.arange(len(images))

@@ -283,6 +283,6 @@ class GridRun:
         return Update("training", done, total, len(self.outcome.failures), text)
 
     def _job(self, trainings: Sequence[Training], probe: tuple[int, int] | None = None) -> Job:
-        return Job(
-            tuple(trainings), self._place.cache, probe, self._checkpoints, self._plan.study.spec.execution.time_limit_s
-        )
+        execution = self._plan.study.spec.execution
+        shared = self._place.shared if execution.reuse else None
+        return Job(tuple(trainings), self._place.cache, probe, self._checkpoints, execution.time_limit_s, shared)

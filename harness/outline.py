@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.fractions import roman
+from harness.prefix.cut import NOTHING_FROZEN
 from harness.wording import some, trick_set
 
 _ALIASES = 6
@@ -36,6 +37,22 @@ def grid_lines(facts: dict[str, Any]) -> list[str]:
     for axis, levels in facts["axes"].items():
         lines += wrapped("Axis       ", f"{axis}: {', '.join(levels)}")
     return lines if lines[-1] else lines[:-1]
+
+
+def frozen_lines(kinds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return which frozen stages are computed once, and for which cells they are not and why.
+
+    `kinds` are as `summary.reused` has them; nothing is said where nothing is frozen.
+    """
+    if all(kind["reason"] == NOTHING_FROZEN for kind in kinds):
+        return []
+    lines = ["", "Frozen stages that are computed once, for all trainings that share them:"]
+    for kind in sorted(kinds, key=lambda kind: not kind["stages"]):
+        stages = kind["stages"]
+        part = "none" if not stages else stages[0] if len(stages) == 1 else f"{stages[0]} to {stages[-1]}"
+        why = f" ({kind['reason']})" if kind["reason"] else ""
+        lines += wrapped(f"  {part}: ", some(kind["cells"]) + why)
+    return lines
 
 
 def scenarios_of(facts: dict[str, Any]) -> int:

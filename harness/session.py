@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -202,6 +203,7 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._place.shared, ignore_errors=True)
         self._held.close()
 
     def run(self, again: bool = False) -> Iterator[Update]:

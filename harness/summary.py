@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from harness.prefix.cut import cut_of
 from harness.tricks import TRICKS
 from harness.versions import versions
 
@@ -86,6 +87,18 @@ def outline(plan: Plan) -> dict[str, Any]:
         ],
         "designs": _designs(plan),
     }
+
+
+def reused(plan: Plan) -> list[dict[str, Any]]:
+    """Return the stages that are computed once, or why none are, with the cells of which that is so."""
+    if not plan.study.spec.execution.reuse:
+        return []
+    first = {replicate.cell: replicate.training for replicate in reversed(plan.replicates)}
+    found: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for cell in plan.programs:
+        cut = cut_of(first[cell])
+        found.setdefault(((), cut) if isinstance(cut, str) else (cut.stages, ""), []).append(cell.name)
+    return [{"stages": list(stages), "reason": reason, "cells": cells} for (stages, reason), cells in found.items()]
 
 
 def _designs(plan: Plan) -> list[dict[str, Any]]:

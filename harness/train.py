@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from harness import data
 from harness.checkpoint import Checkpoint
-from harness.data.batches import Batches
 from harness.data.normalise import Normalise
 from harness.diagnose import diagnose
 from harness.evaluate import predict, top1
 from harness.freezing import check
 from harness.learner import Learner, initial_model
 from harness.models import weights
+from harness.prefix.inputs import inputs_of
 from harness.records import Diagnosed, Epoch, Finished
 from harness.schedule import lr_factors, phase_steps
 from harness.training import Training
@@ -35,18 +35,20 @@ def train(
     device: torch.device,
     keep: Callable[[Checkpoint], None] | None = None,
     saved: Checkpoint | None = None,
+    reuse: Path | None = None,
 ) -> Iterator[Epoch | Diagnosed | Finished]:
     """Train, yield a record for each epoch, then evaluate the last weights on test, once.
 
     `keep` is handed a checkpoint after each epoch, before its record is yielded; its tensors are those in training.
-    With one that was `saved` the records so far are yielded again, and the rest is trained.
+    With one that was `saved` the records so far are yielded again, and the rest is trained. With a folder to `reuse`
+    things from, what is frozen is computed once for all trainings that share it.
     Raises Diverged, FreezeViolation, or whatever the data or the network raise.
     """
     began = time.perf_counter() - (saved.wall_s if saved else 0)
     splits = data.load(training.located_data, training.data_content, training.seed, cache, device)
-    batches = Batches(training, splits.train, device)
-    normalise = Normalise(training.data, device)
     module = initial_model(training, device)
+    inputs = inputs_of(training, module, splits, device, reuse)
+    batches, normalise = inputs.batches, inputs.normalise
     learner = Learner(module, training, training.phases[saved.phase] if saved else None)
 
     epochs, per_epoch = training.train.epochs, batches.per_epoch
@@ -74,7 +76,7 @@ def train(
         # The one host sync of an epoch.
         train_loss = total.item() / per_epoch
         require_finite(train_loss, epoch)
-        val_top1 = top1(predict(learner.evaluated, splits.val, normalise), splits.val.labels)
+        val_top1 = top1(predict(learner.evaluated, inputs.val, normalise), splits.val.labels)
         done.append(Epoch(training.digest, now(), epoch, step, train_loss, val_top1))
         if keep:
             phase, spent = training.phases.index(learner.phase), time.perf_counter() - began
@@ -82,7 +84,7 @@ def train(
         yield done[-1]
 
     check.verify(module, before, learner.phase, learner.optimizer)
-    predictions = predict(learner.evaluated, splits.test, normalise)
+    predictions = predict(learner.evaluated, inputs.test, normalise)
     state = {name: tensor.detach().cpu() for name, tensor in learner.evaluated.state_dict().items()}
     if training.save_to:
         weights.save(state, Path(training.save_to))
@@ -97,9 +99,12 @@ def train(
         test_predictions=predictions.cpu().numpy(),
         test_labels=splits.test.labels.cpu().numpy(),
         duplicates_dropped=splits.duplicates_dropped,
+        notes=(inputs.note,) if inputs.note else (),
     )
     if training.diagnose:
-        yield Diagnosed(training.digest, now(), diagnose(training, learner.evaluated, splits, normalise))
+        yield Diagnosed(
+            training.digest, now(), diagnose(training, learner.evaluated, splits, Normalise(training.data, device))
+        )
     yield finished
 
 

@@ -131,6 +131,6 @@ class Tuning:
                 yield Update("tuning", len(tried) + len(failed), total, len(failed))
 
     def _job(self, trainings: Sequence[Training]) -> Job:
-        return Job(
-            tuple(trainings), self._place.cache, None, self._checkpoints, self._plan.study.spec.execution.time_limit_s
-        )
+        execution = self._plan.study.spec.execution
+        shared = self._place.shared if execution.reuse else None
+        return Job(tuple(trainings), self._place.cache, None, self._checkpoints, execution.time_limit_s, shared)

@@ -49,6 +49,11 @@ class Workspace:
         return self.root / ".cache"
 
     @property
+    def shared(self) -> Path:
+        """What trainings of a running grid share of their frozen parts; goes when it ends."""
+        return self.cache / "prefix"
+
+    @property
     def results(self) -> Path:
         """Reports, one folder a study."""
         return self.root / "results"

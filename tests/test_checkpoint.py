@@ -11,9 +11,9 @@ from torch import nn
 
 from harness.checkpoint import Checkpoint, Checkpoints, Keeper
 from harness.data import survey
+from harness.devices import device_name
 from harness.execute.inline import InlineExecutor
 from harness.execute.job import Job
-from harness.execute.worker import device_name
 from harness.freezing.policies import POLICIES
 from harness.models import weights
 from harness.models.build import build_model

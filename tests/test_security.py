@@ -13,8 +13,8 @@ import torch
 
 from harness import cli, results, specfile
 from harness.checkpoint import Checkpoints
+from harness.devices import device_name
 from harness.errors import HarnessError
-from harness.execute.worker import device_name
 from harness.models import weights
 from harness.plan import make_plan
 from harness.workspace import Workspace

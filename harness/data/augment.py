@@ -10,8 +10,13 @@ from torch import Tensor
 
 def random_flip(images: Tensor, generator: np.random.Generator) -> Tensor:
     """Mirror each of images [N, C, H, W] left to right with probability ½."""
-    flip = torch.from_numpy(generator.random(len(images)) < 0.5).to(images.device)
+    flip = flips(len(images), generator).to(images.device)
     return torch.where(flip[:, None, None, None], images.flip(3), images)
+
+
+def flips(count: int, generator: np.random.Generator) -> Tensor:
+    """Draw whether each of `count` images is mirrored [N]."""
+    return torch.from_numpy(generator.random(count) < 0.5)
 
 
 def random_crop(images: Tensor, padding: int, generator: np.random.Generator) -> Tensor:

@@ -48,13 +48,23 @@ class Batches:
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images [N, 3, H, W] and targets [N, K] of one pass; a last batch that is not full is left out."""
-        size = self._training.train.batch_size
-        rows = torch.from_numpy(self._order.permutation(len(self._images)))
-        for images, labels in self._images.batches(rows[: self.per_epoch * size], size):
+        for images, labels in self._images.batches(self.order(), self._training.train.batch_size):
             yield self._prepare(images, labels)
 
+    def order(self) -> Tensor:
+        """Draw the rows of the images of one pass, batch after batch."""
+        rows = torch.from_numpy(self._order.permutation(len(self._images)))
+        return rows[: self.per_epoch * self._training.train.batch_size]
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """Return targets [N, K] of images that are not mixed."""
+        targets = F.one_hot(labels, self._training.classes).to(torch.float32)
+        for target_map in self._training.recipe.target_maps:
+            targets = target_map(targets)
+        return targets
+
     def _prepare(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        augment, recipe = self._training.train.augment, self._training.recipe
+        augment = self._training.train.augment
         if augment.flip:
             images = random_flip(images, self._flip)
         if augment.crop_padding:
@@ -65,10 +75,7 @@ class Batches:
             images = color_jitter(images, augment.color_jitter, self._colour)
         for augment_map, generator in self._augments:
             images = augment_map(images, generator)
-        inputs = self._normalise(images)
-        targets = F.one_hot(labels, self._training.classes).to(inputs.dtype)
-        for target_map in recipe.target_maps:
-            targets = target_map(targets)
+        inputs, targets = self._normalise(images), self.targets(labels)
         if self._mixes:
             mix, generator = self._mixes[self._choice.integers(len(self._mixes))]
             inputs, targets = mix(inputs, targets, generator)

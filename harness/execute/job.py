@@ -21,6 +21,9 @@ class Job:
     time_limit_s: float | None = None
     """Longest time that one of the trainings may take; one that takes longer is ended, None lets it go on."""
 
+    reuse: Path | None = None
+    """Folder of what trainings share of their frozen parts; None shares nothing."""
+
     @property
     def threads(self) -> int:
         """Processor threads the job uses."""

@@ -16,6 +16,7 @@ import torch
 
 from harness import codes
 from harness.checkpoint import Keeper
+from harness.devices import device_name
 from harness.execute.job import Job
 from harness.freezing.check import FreezeViolation
 from harness.probe import probe
@@ -57,7 +58,7 @@ def _attempt(training: Training, job: Job, device: torch.device) -> Iterator[Rec
         if training.codes:  # a solver keeps no checkpoint: it has no epochs
             yield from codes.fit(training, job.cache, device)
             return
-        for record in train(training, job.cache, device, keeper.keep if keeper else None, saved):
+        for record in train(training, job.cache, device, keeper.keep if keeper else None, saved, job.reuse):
             if keeper and isinstance(record, Finished):
                 yield replace(record, notes=(*record.notes, *keeper.notes))
             else:
@@ -84,21 +85,6 @@ def configure(job: Job) -> None:
     torch.set_num_threads(job.threads)
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
-
-
-def device_name(device: torch.device) -> str:
-    """Return what the device is called by its maker."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return next((line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")), "CPU")
-
-
-def _cpu_info() -> list[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return file.read().splitlines()
-    except OSError:
-        return []
 
 
 def serve(job: Job, device: str, connection: Connection) -> None:

@@ -20,5 +20,7 @@ class Execution(Section):
     """Longest time that one training may take before it is ended as failed; None lets it go on."""
     on_out_of_memory: Literal["fail", "accumulate"] = "fail"
     """Whether what does not fit a device by itself is trained with its batches in parts, paired only with its like."""
+    reuse: bool = True
+    """Whether what is frozen is computed once for all trainings that share it; the bits are the same."""
     same_error_limit: Positive | None = 3
     """Trainings ended by one error in the code after which no other is begun; None goes on."""

@@ -1,0 +1,110 @@
+"""What a network is fed: images, or what its frozen prefix makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from harness.data import Images, ImageSet, Splits
+from harness.data.augment import flips
+from harness.data.batches import Batches
+from harness.data.normalise import Normalise
+from harness.devices import device_name
+from harness.prefix.cut import cut_of
+from harness.prefix.splice import begin_at
+from harness.prefix.store import Need, stored
+from harness.training import Training
+
+_SHARE_OF_DEVICE = 0.25
+"""Most of a GPU's free memory that what is kept may take."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Batches to train on and sets to evaluate, and what maps an evaluated batch to what the network takes."""
+
+    batches: Batches
+    val: Images
+    test: Images
+    normalise: Callable[[Tensor], Tensor]
+    note: str = ""
+    """Why the frozen prefix is not computed once after all, where it should have been."""
+
+
+def inputs_of(
+    training: Training, module: nn.Module, splits: Splits, device: torch.device, folder: Path | None
+) -> Inputs:
+    """Return the inputs of a training; where its frozen prefix is computed once, `module` is changed to begin after it.
+
+    Without a `folder` for what is kept, every step computes it.
+    """
+    plain = Inputs(Batches(training, splits.train, device), splits.val, splits.test, Normalise(training.data, device))
+    cut = cut_of(training)
+    train, val, test = splits.train, splits.val, splits.test
+    if folder is None or isinstance(cut, str):
+        return plain
+    if not (isinstance(train, ImageSet) and isinstance(val, ImageSet) and isinstance(test, ImageSet)):
+        return plain  # streamed, since they are too many to keep anything of
+    if training.train.batch_size % training.train.accumulate:
+        return plain  # in parts of several sizes
+    precision = training.recipe.precision
+    dtype = precision.dtype(device.type) if precision else torch.float32
+    try:
+        kept = stored(Need(training, cut, module, train, val, test, device, device_name(device), dtype), folder)
+    except Exception as error:  # a shortcut that fails, a full disk among other reasons, ends no training
+        kept = f"{type(error).__name__}: {error}"
+    if isinstance(kept, str):
+        return replace(plain, note=f"its frozen part was computed at every step: {kept}")
+    begin_at(module, cut)
+    return Inputs(
+        StoredBatches(training, train, kept.views, device),
+        _StoredSet(kept.val, val.labels),
+        _StoredSet(kept.test, test.labels),
+        nn.Identity(),
+    )
+
+
+class StoredBatches(Batches):
+    """The batches of a training, of what its frozen prefix makes of each view: drawn as those of the images are."""
+
+    def __init__(self, training: Training, images: ImageSet, views: Tensor, device: torch.device) -> None:
+        """`views` are as in `Stored`."""
+        super().__init__(training, images, device)
+        self._labels, self._views, self._device = images.labels, _near(views, device), device
+
+    def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs of the rest of the network, and targets [N, K], of one pass."""
+        for rows in self.order().split(self._training.train.batch_size):
+            at = rows
+            if self._training.train.augment.flip:
+                at = rows + len(self._labels) * flips(len(rows), self._flip)
+            yield (
+                self._views[at.to(self._views.device)].to(self._device),
+                self.targets(self._labels[rows.to(self._device)]),
+            )
+
+
+@dataclass(frozen=True)
+class _StoredSet:
+    """What the prefix makes of the images of a set, in the place of those images."""
+
+    made: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for index in rows.split(batch_size):
+            yield self.made[index].to(self.labels.device), self.labels[index.to(self.labels.device)]
+
+
+def _near(views: Tensor, device: torch.device) -> Tensor:
+    """Return them on the device where it has the room; else batches are copied to it one by one."""
+    if device.type == "cuda" and views.nbytes < _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
+        return views.to(device)
+    return views
