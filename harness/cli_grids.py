@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness import options
 from harness.concealing import concealed
-from harness.errors import HarnessError
+from harness.errors import HarnessError, NotThere
 from harness.exits import DONE, SOME_FAILED
 
 if TYPE_CHECKING:
@@ -47,7 +47,11 @@ def add(command: Command) -> None:
 
 def _add_means(sub: argparse.ArgumentParser) -> None:
     options.add_workers(sub)
-    sub.add_argument("--inline", action="store_true", help="train in this process, for debugging")
+    sub.add_argument(
+        "--inline",
+        action="store_true",
+        help="train in this process, for debugging; nothing can end what takes too long",
+    )
     sub.add_argument("--executor", choices=("local", "ray"), default="local", help="where to train (default: local)")
     sub.add_argument(
         "--address", metavar="HOST:PORT", help="the Ray cluster, or auto (default: RAY_ADDRESS, else one started here)"
@@ -81,12 +85,17 @@ def _means(given: argparse.Namespace) -> Means:
 
 def _run(given: argparse.Namespace) -> int:
     from harness import specfile
+    from harness.errors import SameError
     from harness.session import Session
 
     print(f"planning {given.spec}", file=sys.stderr)  # the imports alone take seconds
     means = _means(given)
     with Session.open(specfile.read(given.spec, given.set), means) as session:
-        return _follow(session, getattr(given, "failed", False))
+        try:
+            return _follow(session, getattr(given, "failed", False))
+        except SameError as error:  # before there was a grid to report
+            print(f"harness: {error}", file=sys.stderr)
+            return SOME_FAILED
 
 
 def _follow(session: Session, again: bool = False) -> int:
@@ -140,10 +149,14 @@ def _work_on(entry: Entry, means: Means, held: Turn) -> int:
         if since := queue.changed(study):
             print(f"{entry.name}: {since}; what was queued is run", file=sys.stderr)
         with Session.open(study, means, held) as session:
+            if not queue.waits(held.store, entry):  # it was cancelled meanwhile
+                return DONE
             status = _follow(session)
         if session.stopped:
             raise Stopped  # what ran was the last of its grid, and no other is begun
         return status
+    except NotThere:
+        raise  # no other grid could run either
     except Exception as error:  # one grid never stops the queue
         held.lease.check()
         if not isinstance(error, HarnessError):
@@ -171,21 +184,26 @@ def _add_specs(given: argparse.Namespace) -> int:
 
 def _list(_: argparse.Namespace) -> int:
     from harness import queue
+    from harness.lease import holder
 
     store = _store()
+    at_work = holder(store)
     for entry in queue.entries(store):
         queued = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.since_ms / 1000))
-        print(f"{entry.run_id[:8]}  {entry.study:24}  priority {entry.priority:<4} queued {queued}  {entry.state}")
+        place = f"priority {entry.priority:<4} queued {queued}"
+        print(f"{entry.run_id[:8]}  {entry.study:24}  {place}  {entry.state(at_work)}")
     return DONE
 
 
 def _cancel(given: argparse.Namespace) -> int:
     from harness import queue
+    from harness.lease import holder
 
     store = _store()
     entry = queue.find(store, given.grid)
+    state = entry.state(holder(store))
     queue.cancel(store, entry)
-    running = " It is being run, and goes on: Ctrl-C in its process stops it." if entry.state == "running" else ""
+    running = " It is being run, and goes on: Ctrl-C in its process stops it." if state == "running" else ""
     print(f"{entry.name} is out of the queue.{running}")
     return DONE
 

@@ -12,7 +12,7 @@ _HIDDEN = "***"
 
 def without_secrets(uri: str) -> str:
     """Return a URI as it may be printed: user and password left out."""
-    named = re.sub(r"://[^\s/]*@", "://", uri)
+    named = re.sub(r"://\S*@", "://", uri)
     return re.sub(r"\b(password=)[^&\s]+", rf"\1{_HIDDEN}", named, flags=re.IGNORECASE)
 
 
@@ -26,8 +26,11 @@ def concealed(text: str) -> str:
 
 def _secrets() -> Iterator[str]:
     """Yield what the environment holds to open the store with, as written and as meant."""
-    uri = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    found = [uri.password, *(value for key, value in parse_qsl(uri.query) if key.lower() == "password")]
+    written = os.environ.get("MLFLOW_TRACKING_URI", "")
+    uri = urlsplit(written)
+    # A database's driver reads more than a URI may hold: a slash in a password, say.
+    odd = re.search(r"://[^:\s]*:(\S*)@", written)
+    found = [uri.password, odd and odd[1], *(value for key, value in parse_qsl(uri.query) if key.lower() == "password")]
     found += [os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("PASSWORD", "TOKEN")]
     for secret in filter(None, found):
         yield secret

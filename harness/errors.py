@@ -8,6 +8,14 @@ class HarnessError(Exception):
     """Something the user can mend; the message names the place, the value and the legal values."""
 
 
+class NotThere(HarnessError):
+    """A device or a cluster that is not there: no fault of the grid that was to run on it."""
+
+
+class SameError(HarnessError):
+    """One error in the code ended so many trainings that the others were not begun."""
+
+
 class PlacedError(HarnessError):
     """A HarnessError whose message says already where in a spec its cause was written."""
 

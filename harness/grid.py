@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from harness.artifacts import PLAN, PRIMARY, THROUGHPUT
 from harness.checkpoint import Checkpoints
+from harness.errors import SameError
 from harness.execute import Executor
-from harness.execute.job import Job
-from harness.execute.retry import SameError
+from harness.execute.job import Job, make_job
 from harness.ledger import Ledger
 from harness.models import weights
 from harness.plan import Plan, Replicate
@@ -146,10 +146,10 @@ class GridRun:
             for key, run in current_runs(self._log.children, wanted, versions()).items()
             if run.info.status != "FINISHED" or key not in lacking
         }
-        kept = {run.info.run_id for run in current.values()}
-        self._log.supersede(run for run in self._log.children if run.info.run_id not in kept)
         ends = ("FINISHED",) if again else ("FINISHED", "FAILED")
         settled = {key: run.info.status for key, run in current.items() if run.info.status in ends}
+        kept = {run.info.run_id for key, run in current.items() if key in settled}
+        self._log.supersede(run for run in self._log.children if run.info.run_id not in kept)
         self.outcome.failed_before = [*settled.values()].count("FAILED")
         left = [r for r in self._plan.replicates if (r.cell.name, str(r.seed)) not in settled]
         return sorted(left, key=lambda r: self._plan.study.spec.seeds.index(r.seed))
@@ -205,11 +205,17 @@ class GridRun:
         total = probe.rounds * len(first)
         yield Update("probing", 0, total)
         records = self._executor.run([self._job([*first.values()], (probe.rounds, probe.steps))])
-        for done, record in enumerate(records, start=1):
-            assert isinstance(record, Probed)
-            self._ledger.speed.take(record)
+        done, failed = 0, False
+        for record in records:
+            if isinstance(record, Probed):
+                self._ledger.speed.take(record)
+                done += 1
+            else:  # it was killed, and is tried again or has failed
+                self._ledger.speed.forget()
+                done, failed = 0, isinstance(record, Failed)
             yield Update("probing", done, total)
-        self._log.artifacts(self._log.run_id, {THROUGHPUT: self._ledger.speed.table(first)})
+        if not failed:  # else the next run of the grid measures
+            self._log.artifacts(self._log.run_id, {THROUGHPUT: self._ledger.speed.table(first)})
 
     def _train(
         self, trainings: Mapping[str, list[Replicate]], done: int, total: int, alone: bool = False
@@ -283,6 +289,4 @@ class GridRun:
         return Update("training", done, total, len(self.outcome.failures), text)
 
     def _job(self, trainings: Sequence[Training], probe: tuple[int, int] | None = None) -> Job:
-        execution = self._plan.study.spec.execution
-        shared = self._place.shared if execution.reuse else None
-        return Job(tuple(trainings), self._place.cache, probe, self._checkpoints, execution.time_limit_s, shared)
+        return make_job(self._plan.study.spec.execution, self._place, trainings, self._checkpoints, probe)

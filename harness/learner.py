@@ -113,7 +113,7 @@ class Learner:
             group["lr"] = lr * group["lr_factor"]
             group["peak_lr"] = max(group["peak_lr"], group["lr"])
         parts, total = self._training.train.accumulate, torch.zeros((), device=self._device)
-        for some, wanted in zip(images.chunk(parts), targets.chunk(parts), strict=True):
+        for some, wanted in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
             with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
                 loss = self._loss(some, wanted) * (len(some) / len(images))
             self._scaler.scale(loss).backward()

@@ -124,6 +124,11 @@ class Lease:
             raise HarnessError(f"{_named(self._lost)} has begun to run grids in this store; this process gives way")
 
     @property
+    def is_lost(self) -> bool:
+        """Whether another process has taken it."""
+        return self._lost is not None
+
+    @property
     def name(self) -> str:
         """What the process that this lease is of is called."""
         return self._me().name

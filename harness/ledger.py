@@ -15,6 +15,7 @@ import torchvision
 from harness import __version__
 from harness.artifacts import BATCH_NORM, CHANGED, CURVES, PREDICTIONS, TRACEBACK
 from harness.checkpoint import Checkpoints
+from harness.concealing import concealed
 from harness.data import accuracy_of
 from harness.evaluate import mean_per_class
 from harness.ground import Prerequisite
@@ -114,7 +115,7 @@ class Ledger:
 
     def retried(self, record: Retried) -> None:
         """Say why a training is tried again; its run, if it has one, waits for it to start."""
-        self._retried[record.digest].append(f"{record.kind}: {record.reason}")
+        self._retried[record.digest].append(concealed(f"{record.kind}: {record.reason}"))
         if self.begun(record.digest):
             self._left[record.digest] = self._log.pause(self._runs[record.digest])
 
@@ -202,9 +203,9 @@ class Ledger:
         if record.kind == "freeze_violation":
             self._log.metrics(run_id, {"frozen_unchanged": 0.0}, record.timestamp)
         if record.traceback:
-            self._log.artifacts(run_id, {TRACEBACK: record.traceback.encode()})
+            self._log.artifacts(run_id, {TRACEBACK: concealed(record.traceback).encode()})
         status = "KILLED" if record.kind in PASSING else "FAILED"
-        tags = {"harness.failure": record.kind, "harness.reason": record.reason}
+        tags = {"harness.failure": record.kind, "harness.reason": concealed(record.reason)}
         self._end(record.digest, status, tags | ({CURRENT: "false"} if replaced else {}))
         if record.kind not in PASSING:
             self._checkpoints.discard([record.digest])

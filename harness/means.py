@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, NotThere
 from harness.execute import Executor
 from harness.execute.devices import choose, places
 from harness.plan import Plan
@@ -51,7 +51,7 @@ def executor(means: Means, plan: Plan, cache: Path) -> Iterator[tuple[Executor, 
         except ModuleNotFoundError as error:
             if error.name != "ray":
                 raise
-            raise HarnessError("--executor ray needs Ray: pip install 'ablation-harness[ray]'") from None
+            raise NotThere("--executor ray needs Ray: pip install 'ablation-harness[ray]'") from None
         with connected(means.address, plan.study.spec.execution.gpu_share, _threads(plan), cache) as cluster:
             yield cluster, cluster.device
         return

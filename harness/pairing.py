@@ -7,8 +7,8 @@ import pandas as pd
 
 from harness.contrasts import Weights
 
-PARTS = "accumulate"
-"""Column of the parts that a replicate's batches were taken in, where memory forced some into more than planned.
+PARTS = "parts"
+"""Column of the parts that memory forced a replicate's batches into; 1 is as planned.
 
 Batch norm sees a part at a time, so such a run is paired with its like only.
 """

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from harness.artifacts import PLAN, QUEUED_SPEC
 from harness.errors import HarnessError, unknown
-from harness.tally import TOTAL
+from harness.tally import PROCESS, TOTAL
 from harness.track import QUEUED, Store
+from harness.views import CURRENT
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -51,10 +52,12 @@ class Entry:
         """When it was queued."""
         return int(self.run.data.tags[SINCE])
 
-    @property
-    def state(self) -> str:
-        """Waiting, running, or begun by a process that was stopped."""
-        return {"SCHEDULED": "waiting", "RUNNING": "running"}.get(self.run.info.status, "begun")
+    def state(self, at_work: str) -> str:
+        """Waiting, running by the process `at_work`, or begun by one that was stopped."""
+        if self.run.info.status == "SCHEDULED":
+            return "waiting"
+        running = self.run.info.status == "RUNNING" and at_work and self.run.data.tags.get(PROCESS) == at_work
+        return "running" if running else "begun"
 
     @property
     def name(self) -> str:
@@ -65,6 +68,11 @@ class Entry:
 def entries(store: Store) -> list[Entry]:
     """Return the queue in the order in which it is worked off: by priority, then age."""
     return in_order(Entry(run, study) for study, run in store.queued())
+
+
+def waits(store: Store, entry: Entry) -> bool:
+    """Whether a grid is still in the queue."""
+    return QUEUED in store.client.get_run(entry.run_id).data.tags
 
 
 def in_order(waiting: Iterable[Entry]) -> list[Entry]:
@@ -122,6 +130,9 @@ def _how_it_ended(store: Store, parent: Run) -> str:
         return ""
     if parent.info.status == "FINISHED":
         return "is finished"
+    runs = [run for run in store.children(parent) if run.data.tags.get(CURRENT) == "true"]
+    if len(runs) < int(parent.data.tags.get(TOTAL, 0)) or any(run.info.status == "KILLED" for run in runs):
+        return ""  # it ended early, or with what the next run tries again
     return "has ended with failed replicates, which `harness rerun --failed SPEC` tries again"
 
 

@@ -17,6 +17,7 @@ from harness.artifacts import BATCH_NORM, CURVES, METRICS, PLAN, PREDICTIONS, PR
 from harness.contrasts import KEYS
 from harness.family import Family
 from harness.pairing import PARTS
+from harness.views import CURRENT
 from harness.wording import scenario
 
 if TYPE_CHECKING:
@@ -198,11 +199,17 @@ def current_runs(
         if (
             key in wanted
             and digest == wanted[key]
+            and not _was_replaced(run)
             and all(value is not None and run.data.tags.get(tag) == value for tag, value in versions.items())
             and (key not in current or current[key].info.status != "FINISHED" or run.info.status == "FINISHED")
         ):
             current[key] = run
     return current
+
+
+def _was_replaced(run: Run) -> bool:
+    """Whether a training failed for which another was to stand in; until that has ended there is no result."""
+    return run.info.status == "FAILED" and run.data.tags.get(CURRENT) == "false"
 
 
 def _outcome(run: Run | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import specfile
-from harness.errors import HarnessError
+from harness.errors import HarnessError, SameError
 from harness.lease import Turn, leased, lock
 from harness.workspace import Workspace, commit, find
 
@@ -186,7 +186,8 @@ class Session:
         try:
             if turn is None or turn.place != place:
                 held.enter_context(lock(place))
-            reach(place)
+            if turn is None:
+                reach(place)
             workers, device = held.enter_context(executor(means, plan, place.cache))
             prepare(plan, place.cache)
             retrying = Retrying(workers, plan.study.spec.execution.same_error_limit)
@@ -214,15 +215,22 @@ class Session:
         try:
             with closing(self._run(again)) as updates:  # whatever ends this, runs that are open end with it
                 for update in updates:
-                    self._lease.check()
+                    self._check_lease()
                     tally.note(update, self.outcome)
                     yield update
         finally:
-            tally.close(self.outcome)
+            if not self._lease.is_lost:
+                tally.close(self.outcome)
+
+    def _check_lease(self) -> None:
+        try:
+            self._lease.check()
+        except HarnessError:
+            self._log.give_way()
+            raise
 
     def _run(self, again: bool) -> Generator[Update]:
         """Choose learning rates before anything else."""
-        from harness.execute.retry import SameError
         from harness.grid import GridRun
         from harness.plan import make_plan
         from harness.summary import summarise

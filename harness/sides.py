@@ -80,7 +80,8 @@ def _at_commit(store: Store, grid: Grid, commit: str, text: str) -> Grid:
         raise HarnessError(f"{text}: {len(found)} commits begin so: {some(found, 8)}")
     wanted: dict[tuple[str, str], str] = {}
     for run in kept:  # the latest first
-        wanted.setdefault((run.data.params["cell"], run.data.params["seed"]), run.data.tags["harness.digest"])
+        key, tags = (run.data.params["cell"], run.data.params["seed"]), run.data.tags
+        wanted.setdefault(key, tags.get("harness.planned", tags["harness.digest"]))
     planned = [
         {**cell, "digests": {str(seed): wanted.get((cell["cell"], str(seed)), "") for seed in grid.plan["seeds"]}}
         for cell in grid.plan["cells"]

@@ -30,6 +30,10 @@ class Speed:
         """Take one round of the probe of a program."""
         self._rounds[record.digest].append(record)
 
+    def forget(self) -> None:
+        """Drop the rounds so far: what interrupted a probe may have coloured them."""
+        self._rounds.clear()
+
     def recall(self, table: bytes | None) -> bool:
         """Take the probe made before on this host and device by these versions, if `table` has it for every cell."""
         rows = list(csv.DictReader(io.StringIO((table or b"").decode())))

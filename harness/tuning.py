@@ -9,8 +9,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from harness.checkpoint import Checkpoints
+from harness.errors import SameError
 from harness.execute import Executor
-from harness.execute.job import Job
+from harness.execute.job import Job, make_job
 from harness.ledger import Ledger
 from harness.plan import Candidate, Choice, Plan
 from harness.prerequisites import lost_to, train_first
@@ -84,8 +85,8 @@ class Tuning:
                         failed[digest] = why.reason
                 possible = {digest: c for digest, c in left.items() if digest not in failed}
                 yield from self._try(possible, tried, failed, len(trainings))
-            except BaseException:
-                self._log.close("KILLED")
+            except BaseException as error:
+                self._log.close("FAILED" if isinstance(error, SameError) else "KILLED")
                 raise
         lacking = {
             c.cell.name: failed.get(c.training.digest, "")
@@ -131,6 +132,4 @@ class Tuning:
                 yield Update("tuning", len(tried) + len(failed), total, len(failed))
 
     def _job(self, trainings: Sequence[Training]) -> Job:
-        execution = self._plan.study.spec.execution
-        shared = self._place.shared if execution.reuse else None
-        return Job(tuple(trainings), self._place.cache, None, self._checkpoints, execution.time_limit_s, shared)
+        return make_job(self._plan.study.spec.execution, self._place, trainings, self._checkpoints)

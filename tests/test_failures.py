@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,7 +17,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness import cli, session, specfile
-from harness.exits import DONE, SOME_FAILED
+from harness.exits import DONE, INTERRUPTED, SOME_FAILED
+from harness.grid import GridRun
 from harness.learner import Learner
 from harness.means import Means
 from harness.session import Session
@@ -85,7 +87,7 @@ def test_what_does_not_fit_is_trained_in_parts_where_the_spec_allows_and_paired_
     allowed = "execution.on_out_of_memory=accumulate"
     assert run(allowed) == DONE
     runs = runs_csv(stored)
-    assert runs.groupby("policy")["accumulate"].unique().map(list).to_dict() == {"full": [2], "head": [1]}
+    assert runs.groupby("policy")["parts"].unique().map(list).to_dict() == {"full": [2], "head": [1]}
     assert (runs["status"] == "finished").all()
     assert runs.loc[runs["policy"] == "full", "reason"].str.contains("in 2 parts").all()
 
@@ -201,3 +203,49 @@ def test_what_takes_too_long_is_a_failure_with_its_reason(run: Run_, stored: Wor
     assert late.info.status == "FAILED"
     assert late.data.tags["harness.failure"] == "timeout"
     assert late.data.tags["harness.reason"] == "it took longer than the 4 s of time_limit_s"
+
+
+@pytest.mark.usefixtures("small_memory")
+def test_what_was_stopped_before_its_parts_were_trained_is_trained_by_the_next_run(
+    run: Run_, stored: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed = ("execution.on_out_of_memory=accumulate", "policies=[full]", "tricks=[]", "designs=[one_in]")
+    with monkeypatch.context() as patched:
+        patched.setattr(GridRun, "_divide", _stopped_at_second(GridRun._divide))
+        assert run(*allowed) == INTERRUPTED
+    replaced = [r for r in children(stored) if r.data.tags["harness.current"] == "false"]
+    assert [r.info.status for r in replaced] == ["FAILED", "FAILED"]
+    assert run(*allowed) == DONE
+    runs = runs_csv(stored)
+    assert runs["parts"].tolist() == [2, 2]
+    assert (runs["status"] == "finished").all()
+
+
+def _stopped_at_second(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function, interrupted at its second call: the first divides the whole grid."""
+    calls: list[None] = []
+
+    def stopped(*arguments: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    return stopped
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_probe_that_was_killed_is_repeated(write_spec: Callable[..., Path]) -> None:
+    study = specfile.read(write_spec(("[full, head]", "[head]")), ["throughput={rounds: 3, steps: 3}", "seeds=1"])
+    killed: list[int] = []
+    with Session.open(study, Means(jobs=1)) as going:
+        for update in going.run():
+            workers = multiprocessing.active_children()
+            if update.stage == "probing" and update.done == 2 and not killed:
+                killed.append(workers[0].pid or 0)
+                os.kill(killed[0], signal.SIGKILL)
+        going.report()
+    assert killed
+    rounds = session.read(study.path, study.overrides).throughput.groupby("cell")["round"].apply(list)
+    assert len(rounds) == 3
+    assert all(each == [0, 1, 2] for each in rounds)

@@ -166,6 +166,6 @@ def test_a_grid_gives_way_once_another_host_has_the_lease(write_spec, stored: Wo
         with pytest.raises(HarnessError, match="gives way"):
             next(updates)
     ((_, parent),) = store.grids()
-    assert parent.info.status == "KILLED"
+    assert parent.info.status == "RUNNING", "that is for the other host to say"
     assert {run.info.status for run in store.children(parent)} <= {"KILLED", "FINISHED"}
     assert "elsewhere" in store.lease(), "it is not ours to give back"

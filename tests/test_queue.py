@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli, queue, specfile
+from harness import cli, queue, session, specfile
 from harness.errors import HarnessError
 from harness.plan import make_plan
 from harness.track import QUEUED, Store
@@ -62,7 +62,7 @@ def test_a_queued_grid_is_a_scheduled_parent_with_its_spec(store: Store, small) 
     spec = small("one")
     assert "2 replicates" in add(store, spec, 3, "train.lr=0.25")
     (entry,) = queue.entries(store)
-    assert (entry.run.info.status, entry.priority, entry.state) == ("SCHEDULED", 3, "waiting")
+    assert (entry.run.info.status, entry.priority, entry.state("")) == ("SCHEDULED", 3, "waiting")
     text, grid = spec.read_text(), specfile.read(spec, ["train.lr=0.25"]).grid
     spec.unlink()
     study = queue.read(store, entry)
@@ -266,3 +266,49 @@ def test_a_second_worker_is_refused(stored: Workspace, capsys) -> None:
         assert cli.main(["work", "--once"]) == cli.BAD_INPUT
     assert "another harness run" in capsys.readouterr().err
     assert cli.main(["work", "--once"]) == cli.DONE
+
+
+def test_a_device_that_is_not_there_ends_the_work_and_empties_no_queue(store: Store, small, capsys) -> None:
+    add(store, small("one"))
+    add(store, small("two"))
+    assert cli.main(["work", "--once", "--devices", "cuda:77"]) == cli.BAD_INPUT
+    assert "cuda:77" in capsys.readouterr().err
+    assert studies(store) == ["one", "two"]
+
+
+def test_what_is_cancelled_while_it_is_planned_is_not_run(store: Store, small, monkeypatch, capsys) -> None:
+    add(store, small("one"))
+    opened = session.Session.open
+
+    def cancelled_meanwhile(*arguments):
+        queue.cancel(store, queue.find(store, "one"))
+        return opened(*arguments)
+
+    monkeypatch.setattr(session.Session, "open", cancelled_meanwhile)
+    assert cli.main(["work", "--once", "--inline"]) == cli.DONE
+    assert status_of(store, "one") == "KILLED"
+    assert "Report" not in capsys.readouterr().out
+
+
+def test_a_grid_of_which_something_is_left_can_be_queued_again(store: Store, small, monkeypatch) -> None:
+    spec = small("one")
+    with monkeypatch.context() as patched:
+        patched.setattr("harness.train.predict", mistaken)
+        assert cli.main(["run", str(spec), "--inline", "--set", "execution.same_error_limit=1"]) == cli.SOME_FAILED
+    assert "queued at priority" in add(store, spec), "one of two replicates was never begun"
+    assert cli.main(["work", "--once", "--inline"]) == cli.SOME_FAILED
+    assert "has ended with failed replicates" in add(store, spec)
+
+
+def mistaken(*_: object) -> None:
+    raise ValueError("no such layer")
+
+
+def test_the_list_says_running_of_what_runs_alone(store: Store, small, capsys) -> None:
+    """A process that was killed leaves its grid RUNNING."""
+    add(store, small("one"))
+    store.client.update_run(queue.find(store, "one").run_id, status="RUNNING")
+    assert cli.main(["queue", "list"]) == cli.DONE
+    assert "begun" in capsys.readouterr().out
+    assert cli.main(["queue", "cancel", "one"]) == cli.DONE
+    assert "goes on" not in capsys.readouterr().out

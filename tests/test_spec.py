@@ -1,10 +1,12 @@
 """What a spec refuses, and how it says so: file, line, value, legal values."""
 
 import pytest
+from pydantic import ValidationError
 
 from harness import specfile
 from harness.errors import HarnessError
 from harness.freezing.policies import POLICIES
+from harness.spec import Train
 
 
 def refusal(path, *overrides):
@@ -310,3 +312,10 @@ def test_baseline_decay_falls_at_its_milestones(write_spec):
 def test_spec_cannot_be_changed(study):
     with pytest.raises(ValueError, match="frozen"):
         study.spec.train.epochs = 9
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(8, 5), (2, 2), (32, 64)])
+def test_no_part_of_a_batch_is_a_single_image(batch_size: int, accumulate: int) -> None:
+    with pytest.raises(ValidationError, match="parts of one image"):
+        Train(epochs=1, batch_size=batch_size, accumulate=accumulate, lr=0.1)
+    assert Train(epochs=1, batch_size=2 * accumulate, accumulate=accumulate, lr=0.1).accumulate == accumulate

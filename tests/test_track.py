@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.concealing import without_secrets
+from harness.concealing import concealed, without_secrets
 from harness.errors import HarnessError
 from harness.track import GridLog, Store, tracking_uri
+from harness.track.log import PROCESS
 from harness.workspace import Workspace
 
 DATA = ("digits", "digits")
@@ -32,6 +33,7 @@ def test_environment_chooses_the_store(workspace: Workspace, monkeypatch: pytest
     [
         ("postgresql://user:pw@host:5432/db", "postgresql://host:5432/db"),
         ("http://user:p%40w@host", "http://host"),
+        ("postgresql://user:p/w@host/db", "postgresql://host/db"),
         ("sqlite:////a/mlflow.db", "sqlite:////a/mlflow.db"),
     ],
 )
@@ -171,3 +173,33 @@ def test_only_the_latest_run_is_left_and_only_if_it_was_killed(log: GridLog, sto
     assert log.left("run", ONE) is None
     assert log.finished(ONE)
     assert GridLog(Store(stored), "another study", "grid", {}).finished(ONE)
+
+
+def test_a_password_that_no_uri_may_hold_is_concealed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:p/w@host/db")
+    assert concealed('connection of "user" with p/w failed') == 'connection of "user" with *** failed'
+
+
+def test_what_a_process_of_another_host_left_running_is_ended(log: GridLog, stored: Workspace) -> None:
+    """Whoever opens a grid holds the lease of its store, so that process has lost it."""
+    run_id = log.begin("a", {}, {}, None)
+    Store(stored).put(run_id, {PROCESS: "elsewhere/77-1"})
+    GridLog(Store(stored), "tiny", "grid", {})
+    assert Store(stored).client.get_run(run_id).info.status == "KILLED"
+
+
+def test_who_gives_way_ends_its_own_runs_alone(log: GridLog, stored: Workspace) -> None:
+    log.resume()
+    run_id = log.begin("a", {}, {}, None)
+    log.give_way()
+    log.close("KILLED")
+    assert [Store(stored).client.get_run(i).info.status for i in (run_id, log.run_id)] == ["KILLED", "RUNNING"]
+
+
+def test_a_run_that_waits_for_its_training_is_none_that_runs(log: GridLog) -> None:
+    run_id = log.begin("a", {}, {}, None)
+    assert log.open_runs == 1
+    paused = log.pause(run_id)
+    assert log.open_runs == 0
+    assert log.begin("a", {}, {}, None, paused) == run_id
+    assert log.open_runs == 1

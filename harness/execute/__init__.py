@@ -13,6 +13,8 @@ class Executor(Protocol):
     def run(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[Record]:
         """Yield the records of all jobs as they come; every training of a job ends in Finished or Failed.
 
+        A probe that is lost ends in a single Failed, of its first training.
+
         With `alone` each job has a whole device to itself.
         Raises Stopped, once what runs has ended, where `stop` was called and jobs are left.
         """

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import torch
 
-from harness.errors import HarnessError
+from harness.errors import NotThere
 
 LEGAL = "cpu, cuda (every GPU), cuda:N, or several with commas"
 
@@ -13,13 +13,13 @@ LEGAL = "cpu, cuda (every GPU), cuda:N, or several with commas"
 def choose(names: str | None) -> list[torch.device]:
     """Return the devices named, such as `cuda:0,cuda:2`, or every GPU there is, else the CPU.
 
-    Raises HarnessError for one that is not there, or that is named twice.
+    Raises NotThere for one that is not there, or that is named twice.
     """
     devices = [device for name in (names or _default()).split(",") for device in _devices(name.strip())]
     if len(set(devices)) < len(devices):
-        raise HarnessError(f"a device is named twice in {names!r}")
+        raise NotThere(f"a device is named twice in {names!r}")
     if len({device.type for device in devices}) > 1:
-        raise HarnessError(f"{names!r} mixes the CPU and GPUs, whose bits differ")
+        raise NotThere(f"{names!r} mixes the CPU and GPUs, whose bits differ")
     return devices
 
 
@@ -31,15 +31,15 @@ def _devices(name: str) -> Iterator[torch.device]:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise HarnessError(f"unknown device {name!r}; legal: {LEGAL}") from None
+        raise NotThere(f"unknown device {name!r}; legal: {LEGAL}") from None
     if device == torch.device("cpu"):
         yield device
         return
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type != "cuda":
-        raise HarnessError(f"unknown device {name!r}; legal: {LEGAL}")
+        raise NotThere(f"unknown device {name!r}; legal: {LEGAL}")
     if (device.index or 0) >= count:
-        raise HarnessError(f"device {name!r} is not there; torch sees {count} CUDA devices")
+        raise NotThere(f"device {name!r} is not there; torch sees {count} CUDA devices")
     for index in range(count) if device.index is None else [device.index]:
         yield torch.device("cuda", index)
 

@@ -1,10 +1,13 @@
 """A job: what one process does in one go."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.checkpoint import Checkpoints
+from harness.spec.execution import Execution
 from harness.training import Training
+from harness.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,15 @@ class Job:
     def threads(self) -> int:
         """Processor threads the job uses."""
         return max(training.train.threads for training in self.trainings)
+
+
+def make_job(
+    execution: Execution,
+    place: Workspace,
+    trainings: Sequence[Training],
+    checkpoints: Checkpoints,
+    probe: tuple[int, int] | None = None,
+) -> Job:
+    """Return a job of a workspace's grid."""
+    shared = place.shared if execution.reuse else None
+    return Job(tuple(trainings), place.cache, probe, checkpoints, execution.time_limit_s, shared)

@@ -121,16 +121,18 @@ class LocalExecutor:
         gone.process.join()
         connection.close()
         free.append(gone.device)
-        if gone.job.probe:
-            return  # a cell without its probe has no figures of speed, and the report shows that
         reason = f"the worker process ended with {_describe(gone.process.exitcode or 0)}"
+        if gone.job.probe:
+            if gone.process.exitcode != 0:  # it ended before it was done
+                yield Failed(gone.job.trainings[0].digest, now(), "killed", reason)
+            return
         for training in gone.job.trainings:
             if training.digest not in gone.ended:
                 yield Failed(training.digest, now(), "killed", reason)
 
 
 def _deadline(job: Job) -> float:
-    return math.inf if job.time_limit_s is None else time.monotonic() + job.time_limit_s
+    return math.inf if job.time_limit_s is None or job.probe else time.monotonic() + job.time_limit_s
 
 
 def _describe(code: int) -> str:

@@ -11,7 +11,6 @@ import os
 import platform
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, NotThere
 from harness.execute.job import Job
 from harness.execute.worker import perform
 from harness.records import Failed, FailureKind, Finished, Record, Started
@@ -96,7 +95,7 @@ class RayExecutor:
                     yield from self._read(task)
                 # What has something to say is heard first: it may have ended in time.
                 for task in [task for task, each in running.items() if each.deadline < time.monotonic()]:
-                    if task not in ready:
+                    if not ray.wait([task], timeout=0)[0]:
                         yield from self._end_late(task)
         finally:
             self.close()
@@ -175,8 +174,8 @@ class RayExecutor:
 
 
 def _lost(running: _Running, kind: FailureKind, reason: str, traceback: str = "") -> Iterator[Failed]:
-    if running.job.probe:  # a cell without its probe has no figures of speed, and the report shows that
-        print(f"the probe of speed failed: {reason}\n{traceback}", file=sys.stderr)
+    if running.job.probe:
+        yield Failed(running.job.trainings[0].digest, now(), kind, reason, traceback)
         return
     for training in running.job.trainings:
         if training.digest not in running.ended:
@@ -231,7 +230,7 @@ def _join(address: str | None) -> None:
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise HarnessError(f"cannot join the Ray cluster at {where}: {error}") from None
+        raise NotThere(f"cannot join the Ray cluster at {where}: {error}") from None
     finally:
         signal.signal(signal.SIGTERM, terminate)
 
@@ -239,7 +238,7 @@ def _join(address: str | None) -> None:
 def _check_reachable(address: str) -> None:
     """Raise HarnessError where no cluster can be at an address: Ray itself tries for minutes, and dies."""
     if address.startswith("ray://"):
-        raise HarnessError(
+        raise NotThere(
             f"{address} is the address of a Ray Client, which cannot stream records: start the harness on a node of "
             "the cluster, with its HOST:PORT or auto, or as a Ray job"
         )
@@ -248,7 +247,7 @@ def _check_reachable(address: str) -> None:
         try:
             socket.create_connection((host, int(port)), timeout=_REACH_S).close()
         except OSError as error:
-            raise HarnessError(f"no Ray cluster answers at {address}: {error}") from None
+            raise NotThere(f"no Ray cluster answers at {address}: {error}") from None
 
 
 def _check_fit(cpus: int, gpus: int) -> None:

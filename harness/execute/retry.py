@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from harness.errors import HarnessError
+from harness.errors import SameError
 from harness.execute import Executor
 from harness.execute.job import Job
 from harness.records import Failed, FailureKind, Record, Retried
@@ -15,10 +15,6 @@ from harness.stopping import Stopped
 
 RETRIES: Mapping[FailureKind, int] = {"killed": 2, "out_of_memory": 1}
 """How often a training is tried again after each kind of failure; all others would come again."""
-
-
-class SameError(HarnessError):
-    """One error in the code ended so many trainings that the others were not begun."""
 
 
 class Retrying:
@@ -42,9 +38,8 @@ class Retrying:
                     for record in records:
                         if isinstance(record, Failed) and self._may_mend(record):
                             job = job_of[record.digest]
-                            again.append(
-                                replace(job, trainings=tuple(t for t in job.trainings if t.digest == record.digest))
-                            )
+                            own = tuple(t for t in job.trainings if t.digest == record.digest)
+                            again.append(job if job.probe else replace(job, trainings=own))
                             yield Retried(record.digest, record.timestamp, record.kind, record.reason)
                         else:
                             self._count(record)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
+from uuid import uuid4
 
 import torch
 import torchvision
@@ -83,7 +84,7 @@ def save(state: Mapping[str, Any], path: Path) -> None:
     Raises OSError naming the file, on a full disk too, which torch's writer tells otherwise.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.part")
+    draft = path.with_suffix(f".{uuid4().hex}.part")  # a process of another node may have the same id
     try:
         with draft.open("wb") as file:
             torch.save(state, file)

@@ -1,4 +1,4 @@
-"""How trainings are run, which changes no number of any of them."""
+"""How trainings are run, which changes no number of any of them, but for those that only fit a device in parts."""
 
 from __future__ import annotations
 

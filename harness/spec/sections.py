@@ -158,6 +158,15 @@ class Train(Section):
     threads: Positive = 1
     """Processor threads of each training; more than one changes bits, so it belongs to the spec."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.accumulate > 1 and self.batch_size < 2 * self.accumulate:
+            raise ValueError(
+                f"accumulate: batches of {self.batch_size} in {self.accumulate} parts leave parts of one image, which "
+                f"batch norm cannot do with; at most {max(1, self.batch_size // 2)}"
+            )
+        return self
+
 
 def _pairs(value: Any) -> Any:
     """Read a mapping as pairs, which have an order and a hash."""

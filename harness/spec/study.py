@@ -50,6 +50,7 @@ _COLUMNS = (
     "failed",
     "diverged",
     "missing",
+    "parts",
 )
 _LONG_COLUMNS = (
     "kind",

@@ -49,6 +49,8 @@ class GridLog:
         self._process = {PROCESS: f"{platform.node()}/{process_mark(os.getpid())}"}
         self._pending: dict[str, list[Metric]] = {}
         self._flushed: dict[str, float] = {}
+        self._paused: set[str] = set()
+        self._gave_way = False
         self._logged: dict[str, set[tuple[str, int]]] = {}
         """Key and step of what a run had that goes on."""
         experiment = store.experiment(study, create=True)
@@ -66,11 +68,11 @@ class GridLog:
     def _is_dead(self, run: Run) -> bool:
         """Whether the process that wrote a run is gone; raises HarnessError where it is at work on this host.
 
-        What runs on another host is left alone: from here nobody can tell.
+        One of another host is: whoever opens a grid holds the lease of its store, which that one has lost.
         """
         host, _, process = run.data.tags.get(PROCESS, "").rpartition("/")
         if host not in ("", platform.node()):
-            return False
+            return True
         pid = int(process.partition("-")[0] or 0)
         if pid not in (0, os.getpid()) and process == process_mark(pid):
             raise HarnessError(f"process {pid} is at work on this grid; wait for it")
@@ -83,8 +85,8 @@ class GridLog:
 
     @property
     def open_runs(self) -> int:
-        """Child runs that are begun and not ended."""
-        return len(self._pending)
+        """Child runs whose trainings run at the moment."""
+        return len(self._pending) - len(self._paused)
 
     def resume(self) -> None:
         """Mark the grid as running."""
@@ -105,7 +107,12 @@ class GridLog:
         """Mark the grid as ended with `status`; runs still open end as KILLED."""
         for run_id in list(self._pending):
             self.end(run_id, "KILLED", {"harness.reason": "the grid was stopped"})
-        self._client.set_terminated(self.run_id, status)
+        if not self._gave_way:
+            self._client.set_terminated(self.run_id, status)
+
+    def give_way(self) -> None:
+        """Leave the grid's own run to another process from now on, which has taken the lease of the store."""
+        self._gave_way = True
 
     def left(self, name: str, tags: Mapping[str, str]) -> Run | None:
         """Return the latest run of this grid of that name and with these tags, if it was killed."""
@@ -133,6 +140,7 @@ class GridLog:
         tags = {**self._tags, **tags, **self._process, PARENT: self.run_id}
         run = self._reopened(left, tags) if left else self._store.create_run(self.experiment_id, name, tags)
         run_id = str(run.info.run_id)
+        self._paused.discard(run_id)
         self._pending[run_id], self._flushed[run_id] = [], time.monotonic()
         lacking = {key: value for key, value in params.items() if key not in run.data.params}
         self._client.log_batch(run_id, params=[Param(key, value[:6000]) for key, value in lacking.items()])
@@ -179,6 +187,7 @@ class GridLog:
     def pause(self, run_id: str) -> Run:
         """Send what a run has so far, and return it: its training is tried again, and goes on in it."""
         self._flush(run_id)
+        self._paused.add(run_id)
         return self._client.get_run(run_id)
 
     def artifacts(self, run_id: str, files: Mapping[str, bytes]) -> None:
@@ -189,6 +198,7 @@ class GridLog:
         """Send what is left of a child run and end it with `status`."""
         self._flush(run_id, tags)
         self._pending.pop(run_id, None)
+        self._paused.discard(run_id)
         self._logged.pop(run_id, None)
         self._client.set_terminated(run_id, status)
 

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 import mlflow
 from mlflow.entities import Run
@@ -19,6 +18,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from harness import views
+from harness.concealing import concealed
 from harness.track.store import Store
 
 REPORT = "report"
@@ -29,7 +29,7 @@ _NOTE_LIMIT = 8000
 
 def save_views(store: Store, run_id: str, plan: Mapping[str, Any]) -> None:
     """Save the shared views of a grid in its experiment; those that are there already are not written again."""
-    with _warned(store, "the prepared views of the MLflow UI are left out"):
+    with _warned("the prepared views of the MLflow UI are left out"):
         version = _version(store)
         if not views.known(version):
             first, last = (".".join(map(str, each)) for each in views.KNOWN)
@@ -48,10 +48,10 @@ def save_views(store: Store, run_id: str, plan: Mapping[str, Any]) -> None:
 def show_report(store: Store, run_id: str, folder: Path, names: Collection[str]) -> None:
     """Keep the files `names` of a report with its grid, in place of the report before, and describe the grid by it."""
     kept = False
-    with _warned(store, "the report is not among the grid's artifacts in MLflow"):
+    with _warned("the report is not among the grid's artifacts in MLflow"):
         _keep(store, run_id, folder, names)
         kept = True
-    with _warned(store, "the grid's page in MLflow does not say what was found"):
+    with _warned("the grid's page in MLflow does not say what was found"):
         run = store.client.get_run(run_id)
         shown = views.links(store.client.get_experiment(run.info.experiment_id).tags, run.info.experiment_id, run_id)
         text = (folder / "report.md").read_text(encoding="utf-8")
@@ -106,10 +106,10 @@ def _version(store: Store) -> str:
 
 
 @contextmanager
-def _warned(store: Store, what: str) -> Iterator[None]:
+def _warned(what: str) -> Iterator[None]:
     """Turn any error into a warning."""
     try:
         yield
     except Exception as error:  # stores and folders of artifacts fail with errors of every library below them
-        why, password = str(error).strip().partition("\n")[0], urlsplit(store.uri).password
-        logging.getLogger(__name__).warning("%s: %s", what, why.replace(password, "***") if password else why)
+        why = concealed(str(error).strip().partition("\n")[0])
+        logging.getLogger(__name__).warning("%s: %s", what, why)

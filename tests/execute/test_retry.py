@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import SameError
 from harness.execute.job import Job
-from harness.execute.retry import Retrying, SameError
+from harness.execute.retry import Retrying
 from harness.records import Failed, FailureKind, Finished, Record, Retried, Started
 from harness.stopping import Stopped
 from harness.training import Training
