@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness import cli, queue, session, specfile
 from harness.errors import HarnessError
+from harness.learner import Learner
 from harness.plan import make_plan
 from harness.track import QUEUED, Store
 from harness.workspace import Workspace
@@ -293,15 +295,22 @@ def test_what_is_cancelled_while_it_is_planned_is_not_run(store: Store, small, m
 def test_a_grid_of_which_something_is_left_can_be_queued_again(store: Store, small, monkeypatch) -> None:
     spec = small("one")
     with monkeypatch.context() as patched:
-        patched.setattr("harness.train.predict", mistaken)
+        patched.setattr(Learner, "step", mistaken(Learner.step))
         assert cli.main(["run", str(spec), "--inline", "--set", "execution.same_error_limit=1"]) == cli.SOME_FAILED
     assert "queued at priority" in add(store, spec), "one of two replicates was never begun"
     assert cli.main(["work", "--once", "--inline"]) == cli.SOME_FAILED
     assert "has ended with failed replicates" in add(store, spec)
 
 
-def mistaken(*_: object) -> None:
-    raise ValueError("no such layer")
+def mistaken(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the step of a learner, wrong for those that begin with weights from elsewhere."""
+
+    def wrong(self: Learner, *arguments: Any, **options: Any) -> Any:
+        if self._training.origin:
+            raise ValueError("no such layer")
+        return step(self, *arguments, **options)
+
+    return wrong
 
 
 def test_the_list_says_running_of_what_runs_alone(store: Store, small, capsys) -> None:
