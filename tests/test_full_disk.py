@@ -123,7 +123,7 @@ def test_a_workspace_without_room(
 
     with pytest.MonkeyPatch.context() as patch:
         at_epochs(patch, _5=full)
-        status = cli.main(["run", str(spec), "--inline", "--set", "checkpoint_s=0"])
+        status = cli.main(["run", str(spec), "--inline", "--set", "execution.checkpoint_s=0"])
     if meanwhile:
         assert (status, said(caplog)) == (cli.DONE, ["locked or away", "answers again"])
         check_whole(spec, expected)
@@ -131,5 +131,5 @@ def test_a_workspace_without_room(
     assert status == cli.BAD_INPUT
     assert "(database or disk is full)" in capsys.readouterr().err.splitlines()[-1]
     (place / "ballast").unlink()
-    assert cli.main(["run", str(spec), "--inline", "--set", "checkpoint_s=0"]) == cli.DONE
+    assert cli.main(["run", str(spec), "--inline", "--set", "execution.checkpoint_s=0"]) == cli.DONE
     check_whole(spec, expected)

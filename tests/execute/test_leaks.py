@@ -3,7 +3,8 @@
 import gc
 import multiprocessing
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
@@ -41,6 +42,14 @@ def tensors_alive() -> int:
     return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds, for half a minute at most."""
+    for _ in range(300):
+        if condition():
+            return
+        time.sleep(0.1)
+
+
 def finished(records: Iterator[object]) -> int:
     return sum(isinstance(record, Finished) for record in records)
 
@@ -49,8 +58,11 @@ def finished(records: Iterator[object]) -> int:
 def test_two_hundred_worker_processes_leave_nothing_behind(tmp_path: Path) -> None:
     executor = LocalExecutor(["cpu"] * 2)
     assert finished(executor.run(jobs(4, tmp_path))) == 4
+    time.sleep(1.0)
     files, forked_files, shared, children = held()
     assert finished(executor.run(jobs(MANY, tmp_path))) == MANY
+    # The server that processes are forked from hears a moment later that the last ones have ended.
+    until(lambda: held()[:2] == (files, forked_files))
     files_now, forked_files_now, shared_now, children_now = held()
     assert (files_now, forked_files_now, children_now) == (files, forked_files, children)
     assert not {name for name in shared_now - shared if name.startswith(("torch_", "sem.mp", "psm_"))}

@@ -44,7 +44,7 @@ tricks: [mixup]
 designs: [one_in]
 seeds: 2
 throughput: {rounds: 1, steps: 1}
-checkpoint_s: 0
+execution: {checkpoint_s: 0}
 """
 """(Baseline, mixup) × two seeds: 4 replicates."""
 NODE: dict[str, Any] = {"num_cpus": 2, "num_gpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
@@ -205,7 +205,7 @@ def test_told_to_stop_it_ends_what_runs_and_begins_nothing(
             records.append(record)
             if isinstance(record, Started):
                 assert executor.stop() == 1
-    assert {record.digest for record in records} == {trainings[0].digest}
+    assert len({record.digest for record in records}) == 1, "whichever Ray began first"
     assert isinstance(records[-1], Finished)
     assert executor.stop() == 0
     with pytest.raises(Stopped):
