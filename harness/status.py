@@ -76,7 +76,7 @@ def _count(tags: Mapping[str, str], key: str) -> int | None:
 
 def rows(grids: Sequence[GridStatus]) -> list[list[str]]:
     """Return the table of grids as texts, its head first."""
-    head = ["grid", "", "done", "running", "failed", "waiting", "of", "", "left"]
+    head = ["grid", "", "done", "running", "failed", "waiting", "of", "ended", "left"]
     return [head, *([*_figures(grid), _left(grid)] for grid in grids)]
 
 

@@ -92,7 +92,7 @@ def test_table_reads_like_one(store: Store) -> None:
         run_id = parent(store, "works", "RUNNING", worked_by=lease.name, updated_at=NOW_MS, **told)
         parent(store, "old", "FINISHED")
         lines = show.aligned(status.rows(status.read(store, NOW_MS))).splitlines()
-    assert lines[0].split() == ["grid", "done", "running", "failed", "waiting", "of", "left"]
+    assert lines[0].split() == ["grid", "done", "running", "failed", "waiting", "of", "ended", "left"]
     assert lines[1].split() == [
         *f"works ({run_id[:8]}) running 3 2 1 6 12 33 %".split(),
         *["about", "10", "min,", "training"],

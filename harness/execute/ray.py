@@ -213,6 +213,13 @@ def connected(address: str | None, gpu_share: float, threads: int, cache: Path) 
     try:
         executor = RayExecutor(gpu_share, marker)
         _check_fit(threads, math.ceil(executor.gpu_share))
+        there = ray.cluster_resources()
+        logging.getLogger(__name__).warning(
+            "harness: training on the Ray cluster at %s, with %d CPUs and %d GPUs; what is taken is waited for",
+            ray.get_runtime_context().gcs_address,
+            there.get("CPU", 0),
+            there.get("GPU", 0),
+        )
         cache.mkdir(parents=True, exist_ok=True)
         marker.touch()
         with closing(executor):
