@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.fractions import roman
-from harness.prefix.cut import NOTHING_FROZEN
-from harness.wording import some, trick_set
+from harness.wording import NOTHING_FROZEN, some, trick_set
 
 _ALIASES = 6
 """Lines of aliases that are printed of a design at most."""

@@ -10,6 +10,8 @@ from typing import Any
 
 NOTHING = "–"
 """What stands where there is no number."""
+NOTHING_FROZEN = "no stage is frozen before the first that moves"
+"""Why no frozen stage is computed once, where there is none."""
 _NAMED = 3
 
 

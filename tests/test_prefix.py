@@ -14,7 +14,7 @@ from harness.freezing.policies import POLICIES
 from harness.models import build, weights
 from harness.models.cifar import CifarResNet
 from harness.prefix import store
-from harness.prefix.cut import NOTHING_FROZEN, Cut, cut_of
+from harness.prefix.cut import Cut, cut_of
 from harness.records import Epoch, Finished
 from harness.spec import Augment, Model
 from harness.train import train
@@ -25,6 +25,7 @@ from harness.tricks.label_smoothing import LabelSmoothingTrick
 from harness.tricks.mixed_precision import MixedPrecisionTrick
 from harness.tricks.mixup import MixupTrick
 from harness.tricks.trivial_augment import TrivialAugmentTrick
+from harness.wording import NOTHING_FROZEN
 from tests.watching import BOTTLENECKS, CPU, two_steps
 
 FLIP = Augment(flip=True)

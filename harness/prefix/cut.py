@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from harness.models.build import layout_of
 from harness.training import Training
-
-NOTHING_FROZEN = "no stage is frozen before the first that moves"
+from harness.wording import NOTHING_FROZEN
 
 
 @dataclass(frozen=True)
