@@ -127,6 +127,7 @@ def leaderboard(grid_run: str, plan: Mapping[str, Any]) -> dict[str, Any]:
                 },
                 _scatter("images_per_s"),
             ],
+            columns=1,  # lines across many axes need the whole width
         ),
     }
 
@@ -179,19 +180,19 @@ def _by_trick(plan: Mapping[str, Any]) -> Iterator[tuple[str, _Cells]]:
 
 
 def _columns(params: Iterable[str]) -> dict[str, Any]:
-    """Return the columns of the table: names in full, `params`, the final metrics."""
-    chosen = [*(f"params.`{name}`" for name in params), *(f"metrics.`{name}`" for name in _METRICS)]
+    """Return the columns of the table: names in full, the final metrics, then `params`, of which there may be many."""
+    chosen = [*(f"metrics.`{name}`" for name in _METRICS), *(f"params.`{name}`" for name in params)]
     name = "attributes.`Run Name`"
     return {"selectedColumns": chosen, "columnOrder": [name, *chosen], "columnWidths": {name: 320}}
 
 
-def _section(title: str, cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _section(title: str, cards: Sequence[Mapping[str, Any]], columns: int = 2) -> dict[str, Any]:
     """Return the charts of a view, all runs in them, in one section."""
     common = {"metricSectionId": _SECTION, "runsCountToCompare": 100, "deleted": False, "isGenerated": False}
     section = {"uuid": _SECTION, "name": title, "display": True, "isReordered": False, "deleted": False}
     return {
         "runsHiddenMode": "SHOW_ALL",
-        "compareRunSections": [{**section, "isGenerated": False, "columns": 2, "cardHeight": 400}],
+        "compareRunSections": [{**section, "isGenerated": False, "columns": columns, "cardHeight": 400}],
         "compareRunCharts": [{"uuid": f"harness-{i}", **card, **common} for i, card in enumerate(cards)],
     }
 

@@ -130,13 +130,12 @@ def test_a_view_too_long_for_a_tag_is_left_out():
     assert list(by_name(tags(RUN, plan, 5))) == ["Charts by cell", "Policy full", "Policy head"]
 
 
-def test_the_table_has_policy_and_tricks_beside_the_name():
+def test_the_table_has_accuracy_beside_the_name_then_policy_and_tricks():
     plan = plan_of(["one_in"], policies=("full", "head"), levels=[{"shift": "none"}, {"shift": "invert"}])
     state = leaderboard(RUN, plan)
-    assert state["selectedColumns"][:7] == [
-        *("params.`policy`", "params.`shift`", "params.`a`", "params.`b`", "params.`c`", "params.`seed`"),
-        "metrics.`test_top1`",
-    ]
+    columns = state["selectedColumns"]
+    assert columns[0] == "metrics.`test_top1`"
+    assert columns[-6:] == [f"params.`{name}`" for name in ("policy", "shift", "a", "b", "c", "seed")]
     assert state["columnOrder"] == ["attributes.`Run Name`", *state["selectedColumns"]]
     parallel = state["compareRunCharts"][0]
     assert (parallel["type"], parallel["selectedParams"]) == ("PARALLEL", ["policy", "shift", "a", "b", "c"])
