@@ -206,6 +206,7 @@ Change = Callable[[], Training]
         (lambda: two_steps(policy="head", augment=Augment(color_jitter=0.4)), "colours"),
         (lambda: two_steps({"trivial_augment": TrivialAugmentTrick()}, "head"), "augmentation"),
         (lambda: two_steps({"mixup": MixupTrick()}, "head"), "mixed"),
+        (lambda: two_steps(policy="head", accumulate=3), "parts of several sizes"),
         (lambda: replace(two_steps(policy="head"), diagnose=True), "inspected"),
     ],
 )

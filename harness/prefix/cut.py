@@ -42,6 +42,8 @@ def cut_of(training: Training) -> Cut | str:
         return "augmentation makes every view of an image a new one"
     if recipe.mixes:
         return "inputs are mixed"
+    if training.train.batch_size % training.train.accumulate:
+        return "batches come in parts of several sizes"
     if training.teacher:
         return "its teacher sees the images"
     if training.diagnose:

@@ -49,8 +49,6 @@ def inputs_of(
         return plain
     if not (isinstance(train, ImageSet) and isinstance(val, ImageSet) and isinstance(test, ImageSet)):
         return plain  # streamed, since they are too many to keep anything of
-    if training.train.batch_size % training.train.accumulate:
-        return plain  # in parts of several sizes
     precision = training.recipe.precision
     dtype = precision.dtype(device.type) if precision else torch.float32
     try:
