@@ -52,13 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         description="What to freeze and which training tricks are worth it, when fine-tuning image models.",
     )
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        sub.set_defaults(command=function)
-        return sub
-
+    command = options.commands(parser, "COMMAND")
     sub = command("plan", _plan, "show what a spec would run; trains and writes nothing")
     options.add_spec(sub)
     options.add_workers(sub)

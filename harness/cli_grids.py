@@ -6,7 +6,6 @@ import argparse
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,13 +21,11 @@ if TYPE_CHECKING:
     from harness.session import Session
     from harness.track import Store
 
-Command = Callable[[str, object, str], argparse.ArgumentParser]
-"""Name, function and help to the parser of a command."""
 _LOOK_EVERY_S = 5.0
 """How often an idle `harness work` looks at the queue."""
 
 
-def add(command: Command) -> None:
+def add(command: options.Command) -> None:
     """Add the commands."""
     sub = command("run", _run, "run what is not finished yet, then report")
     options.add_spec(sub)
@@ -54,18 +51,14 @@ def _add_means(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--executor", choices=("local", "ray"), default="local", help="where to train (default: local)")
     sub.add_argument(
-        "--address", metavar="HOST:PORT", help="the Ray cluster, or auto (default: RAY_ADDRESS, else one started here)"
+        "--address",
+        metavar="HOST:PORT",
+        help="the Ray cluster, or auto (default: RAY_ADDRESS, this machine's, or a new one)",
     )
 
 
 def _add_queue(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
-
-    def action(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        sub.set_defaults(command=function)
-        return sub
-
+    action = options.commands(parser, "ACTION")
     sub = action("add", _add_specs, "check specs and queue their grids; one that waits already gets the priority")
     options.add_spec(sub, nargs="+")
     sub.add_argument("--priority", type=int, default=0, metavar="N", help="higher goes first (default: 0)")

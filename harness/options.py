@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,22 @@ _FLAGS = (
     "scenario_columns",
     "out",
 )
+
+
+Command = Callable[[str, object, str], argparse.ArgumentParser]
+"""Name, function and help to the parser of a command."""
+
+
+def commands(parser: argparse.ArgumentParser, metavar: str) -> Command:
+    """Give `parser` commands, of which one must be named; returns what adds each."""
+    added = parser.add_subparsers(required=True, metavar=metavar)
+
+    def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
+        sub = added.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(command=function)
+        return sub
+
+    return command
 
 
 def add_spec(sub: argparse.ArgumentParser, nargs: str | None = None) -> None:
