@@ -18,25 +18,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness import data
 from harness.data import Images
 from harness.data.normalise import Normalise
 from harness.evaluate import BATCH
 from harness.freezing import check
 from harness.freezing.apply import evaluation_mode
 from harness.freezing.policy import Solver
-from harness.learner import initial_model
 from harness.models import weights
 from harness.models.build import layout_of
 from harness.records import Epoch, Finished
 from harness.seeds import derive
+from harness.supplies import Supplies
 from harness.train import now, state_sha256
 from harness.training import Training
 
 _MOST_ITERATIONS = 10_000
 
 
-def fit(training: Training, cache: Path, device: torch.device) -> Iterator[Epoch | Finished]:
+def fit(training: Training, supplies: Supplies) -> Iterator[Epoch | Finished]:
     """Fit the training's codes, yield one record of an epoch, then evaluate on test, once.
 
     The training loss is the mean, over the training images, of what the solver minimises beside its penalty:
@@ -49,11 +48,10 @@ def fit(training: Training, cache: Path, device: torch.device) -> Iterator[Epoch
     spec = training.codes
     assert spec is not None  # the caller's choice
     began = time.perf_counter()
-    splits = data.load(training.located_data, training.data_content, training.seed, cache, device)
-    module = initial_model(training, device)
-    before = check.snapshot(module)
+    splits = supplies.splits(training)
+    module, before = supplies.network(training)
     stage = dict(layout_of(training.model, training.classes).stages)[spec.stage]
-    normalise = Normalise(training.data, device)
+    normalise = Normalise(training.data, supplies.device)
 
     def coded(images: Images) -> tuple[np.ndarray, np.ndarray]:
         return codes_of(module, stage[-1], images, normalise, spec.rectified), images.labels.cpu().numpy()
@@ -69,7 +67,7 @@ def fit(training: Training, cache: Path, device: torch.device) -> Iterator[Epoch
         predictions = chosen.predict(test)
     yield Epoch(training.digest, now(), 1, 0, train_loss, max(tops))
 
-    moved = sorted(name for name, tensor in check.snapshot(module).items() if not check.same_bits(tensor, before[name]))
+    moved = sorted(check.moved(module, before))
     if moved:
         raise check.FreezeViolation(f"frozen but moved: {', '.join(moved)}")
     coefficients = {"codes.weight": torch.from_numpy(chosen.weight), "codes.bias": torch.from_numpy(chosen.bias)}
@@ -86,7 +84,7 @@ def fit(training: Training, cache: Path, device: torch.device) -> Iterator[Epoch
         trainable_params=sum(tensor.numel() for tensor in coefficients.values()),
         wall_s=time.perf_counter() - began,
         weights_sha256=state_sha256(state),
-        changed=weights.changed(state, training.origin),
+        changed=weights.changed(state, supplies.source(training.origin)),
         test_predictions=predictions,
         test_labels=test_labels,
         duplicates_dropped=splits.duplicates_dropped,

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import mean
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -16,6 +17,7 @@ from harness.execute import Executor
 from harness.execute.job import Job, make_job
 from harness.ledger import Ledger
 from harness.models import weights
+from harness.packing import pack, work_of
 from harness.plan import Plan, Replicate
 from harness.prerequisites import lost_to, train_first
 from harness.progress import Update
@@ -222,7 +224,7 @@ class GridRun:
     ) -> Iterator[Update]:
         yield self._update(done, total)
         smaller: list[Replicate] = []
-        for record in self._executor.run([self._job([each[0].training]) for each in trainings.values()], alone):
+        for record in self._executor.run(self._jobs([each[0] for each in trainings.values()], alone), alone):
             owner, *others = trainings[record.digest]
             if isinstance(record, Started):
                 self._ledger.begin(owner, record)
@@ -287,6 +289,15 @@ class GridRun:
             f"best so far {best[0]} ({100 * mean(best[1]):.1f} % of validation, mean of {len(best[1])})" if best else ""
         )
         return Update("training", done, total, len(self.outcome.failures), text)
+
+    def _jobs(self, replicates: Sequence[Replicate], alone: bool) -> list[Job]:
+        """Return the jobs that train replicates; what is to be alone on its device shares its process with nothing."""
+        if alone:
+            return [self._job([replicate.training]) for replicate in replicates]
+        speed = self._ledger.speed
+        work = [work_of(r.training, r.data, partial(speed.seconds, r.program)) for r in replicates]
+        reuse = self._plan.study.spec.execution.reuse
+        return [self._job(trainings) for trainings in pack(work, self._executor.places, reuse)]
 
     def _job(self, trainings: Sequence[Training], probe: tuple[int, int] | None = None) -> Job:
         return make_job(self._plan.study.spec.execution, self._place, trainings, self._checkpoints, probe)

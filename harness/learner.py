@@ -22,17 +22,24 @@ from harness.seeds import derive
 from harness.training import Training
 
 
-def initial_model(training: Training, device: torch.device) -> nn.Module:
-    """Return the network as it is before the first step: head from the seed, backbone from its origin or the seed."""
+def initial_model(training: Training, device: torch.device, source: weights.State | None = None) -> nn.Module:
+    """Return the network as it is before the first step: head from the seed, backbone from its origin or the seed.
+
+    `source` are the weights of the origin, where they have been read already.
+    """
     module = build_model(training.model, training.classes, training.seed, training.kept_classes)
     origin = training.origin
     if origin:
-        weights.load_backbone(module, weights.read(Path(origin.path)), training.head, origin.partial)
+        weights.load_backbone(module, source or weights.read(Path(origin.path)), training.head, origin.partial)
     for _, init in training.recipe.inits:
         init(module, layout_of(training.model, training.classes, training.kept_classes))
-    # Layers that draw while they run (dropout) know only torch's global generator.
-    torch.manual_seed(derive(training.seed, "layers"))
+    seed_layers(training)
     return module.to(device)
+
+
+def seed_layers(training: Training) -> None:
+    """Seed what layers draw from while they run (dropout): they know only torch's global generator."""
+    torch.manual_seed(derive(training.seed, "layers"))
 
 
 def teacher_of(training: Training, device: torch.device) -> nn.Module | None:

@@ -40,6 +40,8 @@ RETRIES = "harness.retries"
 """Tag of a run whose training was tried again: how often."""
 RETRIED_FOR = "harness.retried_for"
 """Tag of such a run: why, each time."""
+LED_BY = "harness.led_by"
+"""Tag of a run whose leading epochs are those of another training, and were trained once: the digest of that."""
 PLANNED = "harness.planned"
 """Tag of a run whose training stands for another one that did not fit its device: the digest of that."""
 PARTS = "harness.accumulate"
@@ -130,7 +132,13 @@ class Ledger:
     ) -> None:
         """Begin a run; a training that goes on, or is tried again, does so in the run that it had."""
         identity = {"harness.kind": kind, "harness.digest": training.digest}
-        tags = {**identity, "harness.device": started.device if started else "", **(more or {})}
+        tags = {
+            **identity,
+            "harness.device": started.device if started else "",
+            **(more or {}),
+        }
+        if started and started.led_by:
+            tags[LED_BY] = started.led_by
         if why := self._retried.get(training.digest):
             tags |= {RETRIES: str(len(why)), RETRIED_FOR: "; ".join(why)}
         # A teacher may be the very training of a cell, which then has a run of its own.

@@ -54,6 +54,17 @@ def frozen_lines(kinds: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def led_lines(kinds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return which leading epochs are trained once for several cells; `kinds` are as `summary.led` has them."""
+    if not kinds:
+        return []
+    lines = ["", "Leading epochs that are trained once, for all trainings that share them:"]
+    for kind in kinds:
+        part = f"  the first {kind['epochs']} of {kind['of']}, as {kind['leader']} has them: "
+        lines += wrapped(part, some(kind["cells"]))
+    return lines
+
+
 def scenarios_of(facts: dict[str, Any]) -> int:
     """Return the number of combinations of the levels of the axes."""
     count = 1

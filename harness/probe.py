@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
 from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from harness import data
-from harness.data import Images
 from harness.data.batches import Batches
 from harness.learner import Learner, initial_model
 from harness.records import Probed
 from harness.schedule import phase_steps
 from harness.seeds import stream
-from harness.spec import Data
+from harness.supplies import Supplies
 from harness.train import now
 from harness.training import Training
 
@@ -40,6 +37,7 @@ def probe(
     that a solver takes the place of: it has no step to measure.
     """
     memory: dict[str, int] = {}
+    supplies = Supplies(cache, device)
     left_out = {training.digest for training in trainings if training.codes}
     for number in range(rounds):
         # In another order each round, so that no cell always runs in the wake of the same other.
@@ -49,45 +47,31 @@ def probe(
                 continue
             try:
                 torch.set_num_threads(training.train.threads)
-                batches = Batches(training, _train_images(training, cache, device), device)
+                batches = Batches(training, supplies.splits(training).train, device)
                 if number == 0:
                     memory[training.digest] = _peak_memory(training, batches, device)
-                rate = _images_per_s(training, batches, steps, device)
+                rate = _images_per_s(training, batches, steps, supplies)
             except Exception:  # whatever a training may raise
                 left_out.add(training.digest)
                 continue
             yield Probed(training.digest, now(), number, rate, memory[training.digest])
 
 
-@lru_cache(maxsize=1)
-def _images_of(data_spec: Data, content: str, seed: int, cache: Path, device: torch.device) -> Images:
-    return data.load(data_spec, content, seed, cache, device).train
-
-
-def _train_images(training: Training, cache: Path, device: torch.device) -> Images:
-    """Return the training images; those of the last training are kept, since cells of one study share them."""
-    return _images_of(training.located_data, training.data_content, training.seed, cache, device)
-
-
-def _images_per_s(training: Training, batches: Batches, steps: int, device: torch.device) -> float:
+def _images_per_s(training: Training, batches: Batches, steps: int, supplies: Supplies) -> float:
     """Return images per second over a whole training: each phase timed, weighted by the steps it takes."""
     total = training.train.epochs * batches.per_epoch
     begins = [*phase_steps(training.phases, total), total]
     shares = [(end - begin) / total for begin, end in pairwise(begins)]
     seconds = 0.0
     for index, share in enumerate(shares):
-        learner = _enter(training, index, device)
+        learner = Learner(supplies.network(training)[0], training, training.phases[index])
         _steps(learner, batches, steps, training)
-        _wait(device)
+        _wait(supplies.device)
         began = time.perf_counter()
         _steps(learner, batches, steps, training)
-        _wait(device)
+        _wait(supplies.device)
         seconds += share * (time.perf_counter() - began) / steps
     return training.train.batch_size / seconds
-
-
-def _enter(training: Training, index: int, device: torch.device) -> Learner:
-    return Learner(initial_model(training, device), training, training.phases[index])
 
 
 def _steps(learner: Learner, batches: Batches, count: int, training: Training) -> None:
@@ -119,7 +103,7 @@ def _phase_peak_memory(training: Training, index: int, batches: Batches, device:
     live = LiveTensors()
     context: AbstractContextManager[Any] = nullcontext() if device.type == "cuda" else live
     with context:
-        learner = _enter(training, index, device)
+        learner = Learner(initial_model(training, device), training, training.phases[index])
         _steps(learner, batches, 2, training)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) - before

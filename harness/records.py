@@ -22,6 +22,8 @@ class Started:
     device: str
     after_epoch: int = 0
     """The epoch of the checkpoint from which it goes on, whose records come again; 0 where it begins."""
+    led_by: str = ""
+    """Digest of the training whose leading epochs, the same as its own, come first; empty where none was there."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,15 @@
 """The learning-rate factor of every step, worked out before training: pure arithmetic."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from harness.freezing.resolve import ResolvedPhase
 from harness.recipe import Decay, Warmup
+
+if TYPE_CHECKING:
+    from harness.training import Training
 
 
 def phase_steps(phases: Sequence[ResolvedPhase], total_steps: int) -> list[int]:
@@ -15,6 +21,14 @@ def phase_steps(phases: Sequence[ResolvedPhase], total_steps: int) -> list[int]:
     if len(set(begins)) < len(begins) or begins[-1] >= total_steps:
         raise ValueError(f"{total_steps} steps are too few for phases that start at {[p.start for p in phases]}")
     return begins
+
+
+def learning_rates(training: Training, steps_per_epoch: int) -> list[float]:
+    """Return the learning rate at each step of a training, before the factors of its parameter groups."""
+    train, recipe = training.train, training.recipe
+    decay = recipe.decay or train.decay
+    factors = lr_factors(training.phases, recipe.warmups, decay, train.epochs, steps_per_epoch)
+    return [train.lr * factor for factor in factors]
 
 
 def lr_factors(

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.outline import frozen_lines, grid_lines, reasons, wrapped
+from harness.outline import frozen_lines, grid_lines, led_lines, reasons, wrapped
 from harness.views import OVERVIEWS
 from harness.wording import NOTHING, duration, named, top1_of
 
@@ -34,14 +34,19 @@ _COLUMNS = 8
 
 def plan_json(plan: Plan, seconds: Estimate) -> dict[str, Any]:
     """Return the plan as JSON data, with its estimate."""
-    from harness.summary import reused, summarise
+    from harness.summary import led, reused, summarise
 
-    return {**summarise(plan), "reuse": reused(plan), "estimate": {**asdict(seconds), "total_s": seconds.total_s}}
+    return {
+        **summarise(plan),
+        "reuse": reused(plan),
+        "led": led(plan),
+        "estimate": {**asdict(seconds), "total_s": seconds.total_s},
+    }
 
 
 def plan_text(plan: Plan, seconds: Estimate) -> str:
     """Return the plan as a person reads it."""
-    from harness.summary import reused, summarise
+    from harness.summary import led, reused, summarise
 
     facts = summarise(plan)
     seeds = ", ".join(map(str, facts["seeds"]))
@@ -71,7 +76,7 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
         ]
     if facts["candidates"]:
         lines += ["", f"Tuned before: {facts['candidates']} trainings on seeds outside the study, chosen on validation"]
-    lines += [*frozen_lines(reused(plan)), "", *_primary(plan)]
+    lines += [*frozen_lines(reused(plan)), *led_lines(led(plan)), "", *_primary(plan)]
     parts = {
         "pretraining": seconds.prerequisites_s,
         "tuning": seconds.tuning_s,

@@ -49,6 +49,16 @@ class Speed:
             self.take(Probed(program, 0, int(number), float(rate), int(memory)))
         return True
 
+    def seconds(self, program: str, images: int) -> float:
+        """Return about how long a program takes over so many images; one that was not probed is as slow as the slowest.
+
+        Where nothing was probed all are at one image a second.
+        """
+        rates = {
+            name: geometric_mean(r.images_per_s for r in rounds) for name, rounds in self._rounds.items() if rounds
+        }
+        return images / rates.get(program, min(rates.values(), default=1.0))
+
     def table(self, tried: Collection[str]) -> bytes:
         """Return the rounds of the programs `tried` as CSV; one that could not be probed has a row without numbers."""
         rows: list[tuple[object, ...]] = []

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from harness.leading import family, leaders
+from harness.packing import steps_per_epoch
 from harness.prefix.cut import cut_of
 from harness.tricks import TRICKS
 from harness.versions import versions
@@ -14,7 +16,7 @@ from harness.versions import versions
 if TYPE_CHECKING:
     from harness.designs import Built
     from harness.family import Family
-    from harness.plan import Cell, Choice, Plan
+    from harness.plan import Cell, Choice, Plan, Replicate
     from harness.spec import Levels
 
 
@@ -99,6 +101,28 @@ def reused(plan: Plan) -> list[dict[str, Any]]:
         cut = cut_of(first[cell])
         found.setdefault(((), cut) if isinstance(cut, str) else (cut.stages, ""), []).append(cell.name)
     return [{"stages": list(stages), "reason": reason, "cells": cells} for (stages, reason), cells in found.items()]
+
+
+def led(plan: Plan) -> list[dict[str, Any]]:
+    """Return which cells have their leading epochs in common with another one's, and how many."""
+    if not plan.study.spec.execution.reuse:
+        return []
+    first = {replicate.training.digest: replicate for replicate in reversed(plan.replicates)}
+    related: dict[str, list[Replicate]] = {}
+    for replicate in reversed(first.values()):
+        if replicate.seed == plan.study.spec.seeds[0]:
+            related.setdefault(family(replicate.training), []).append(replicate)
+    found: dict[tuple[str, int, int], list[str]] = {}
+    for cells in related.values():
+        steps = steps_per_epoch(cells[0].training, cells[0].data)
+        for digest, (leader, epochs) in leaders([cell.training for cell in cells], steps).items():
+            own = first[digest]
+            where = (first[leader].cell.policy, epochs, own.training.train.epochs)
+            found.setdefault(where, []).append(own.cell.name)
+    return [
+        {"leader": leader, "epochs": epochs, "of": total, "cells": cells}
+        for (leader, epochs, total), cells in found.items()
+    ]
 
 
 def _designs(plan: Plan) -> list[dict[str, Any]]:

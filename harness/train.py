@@ -11,17 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from harness import data
 from harness.checkpoint import Checkpoint
 from harness.data.normalise import Normalise
 from harness.diagnose import diagnose
 from harness.evaluate import predict, top1
 from harness.freezing import check
-from harness.learner import Learner, initial_model
+from harness.learner import Learner
 from harness.models import weights
 from harness.prefix.inputs import inputs_of
 from harness.records import Diagnosed, Epoch, Finished
-from harness.schedule import lr_factors, phase_steps
+from harness.schedule import learning_rates, phase_steps
+from harness.supplies import Supplies
 from harness.training import Training
 
 
@@ -31,30 +31,27 @@ class Diverged(ArithmeticError):
 
 def train(
     training: Training,
-    cache: Path,
-    device: torch.device,
+    supplies: Supplies,
     keep: Callable[[Checkpoint], None] | None = None,
     saved: Checkpoint | None = None,
-    reuse: Path | None = None,
 ) -> Iterator[Epoch | Diagnosed | Finished]:
     """Train, yield a record for each epoch, then evaluate the last weights on test, once.
 
     `keep` is handed a checkpoint after each epoch, before its record is yielded; its tensors are those in training.
-    With one that was `saved` the records so far are yielded again, and the rest is trained. With a folder to `reuse`
-    things from, what is frozen is computed once for all trainings that share it.
+    With one that was `saved` the records so far are yielded again, and the rest is trained.
     Raises Diverged, FreezeViolation, or whatever the data or the network raise.
     """
     began = time.perf_counter() - (saved.wall_s if saved else 0)
-    splits = data.load(training.located_data, training.data_content, training.seed, cache, device)
-    module = initial_model(training, device)
-    inputs = inputs_of(training, module, splits, device, reuse)
+    device = supplies.device
+    splits = supplies.splits(training)
+    module, before = supplies.network(training)
+    inputs = inputs_of(training, module, splits, supplies)
     batches, normalise = inputs.batches, inputs.normalise
     learner = Learner(module, training, training.phases[saved.phase] if saved else None)
 
     epochs, per_epoch = training.train.epochs, batches.per_epoch
-    factors = learning_rate_factors(training, per_epoch)
+    rates = learning_rates(training, per_epoch)
     begins = dict(zip(phase_steps(training.phases, epochs * per_epoch), training.phases, strict=True))
-    before = check.snapshot(module)
     done, step = list[Epoch](), 0
     if saved:
         yield from saved.epochs
@@ -71,7 +68,7 @@ def train(
                 check.verify(module, before, learner.phase, learner.optimizer)
                 before = check.snapshot(module)
                 learner.enter(begins[step])
-            total += learner.step(images, targets, training.train.lr * factors[step])
+            total += learner.step(images, targets, rates[step])
             step += 1
         # The one host sync of an epoch.
         train_loss = total.item() / per_epoch
@@ -95,7 +92,7 @@ def train(
         trainable_params=trainable_params(module, training),
         wall_s=time.perf_counter() - began,
         weights_sha256=state_sha256(state),
-        changed=weights.changed(state, training.origin),
+        changed=weights.changed(state, supplies.source(training.origin)),
         test_predictions=predictions.cpu().numpy(),
         test_labels=splits.test.labels.cpu().numpy(),
         duplicates_dropped=splits.duplicates_dropped,
@@ -112,12 +109,6 @@ def require_finite(loss: float, epoch: int) -> None:
     """Raise Diverged where a loss is no number."""
     if not math.isfinite(loss):
         raise Diverged(f"training loss is {loss} in epoch {epoch}")
-
-
-def learning_rate_factors(training: Training, steps_per_epoch: int) -> list[float]:
-    """Return the factor on the learning rate at each step of the training."""
-    decay = training.recipe.decay or training.train.decay
-    return lr_factors(training.phases, training.recipe.warmups, decay, training.train.epochs, steps_per_epoch)
 
 
 def trainable_params(module: nn.Module, training: Training) -> int:

@@ -13,6 +13,7 @@ from harness.errors import SameError
 from harness.execute import Executor
 from harness.execute.job import Job, make_job
 from harness.ledger import Ledger
+from harness.packing import pack, work_of
 from harness.plan import Candidate, Choice, Plan
 from harness.prerequisites import lost_to, train_first
 from harness.progress import Update
@@ -109,7 +110,9 @@ class Tuning:
         self, left: Mapping[str, Candidate], tried: dict[str, float], failed: dict[str, str], total: int
     ) -> Generator[Update]:
         yield Update("tuning", total - len(left), total)
-        for record in self._executor.run([self._job([candidate.training]) for candidate in left.values()]):
+        work = [work_of(candidate.training, candidate.data, float) for candidate in left.values()]
+        jobs = pack(work, self._executor.places, self._plan.study.spec.execution.reuse)
+        for record in self._executor.run([self._job(trainings) for trainings in jobs]):
             candidate = left[record.digest]
             if isinstance(record, Started):
                 self._ledger.begin_candidate(candidate, record)

@@ -19,6 +19,7 @@ from harness.models import weights
 from harness.models.build import build_model
 from harness.records import Diagnosed, Epoch, Failed, Finished, Record, Started
 from harness.spec import Augment, Data, OptimizerSpec
+from harness.supplies import Supplies
 from harness.train import train
 from harness.training import Origin, Teacher, Training
 from harness.tricks import TRICKS, Trick
@@ -171,7 +172,7 @@ def test_time_spent_goes_on(workspace: Workspace, monkeypatch: pytest.MonkeyPatc
 def checkpoint(workspace: Workspace) -> Checkpoint:
     """A checkpoint after the first epoch of a training, as it is handed over."""
     kept: list[Checkpoint] = []
-    records = train(two_steps(epochs=2), workspace.cache, CPU, kept.append)
+    records = train(two_steps(epochs=2), Supplies(workspace.cache, CPU), kept.append)
     next(records)
     return kept[0]
 

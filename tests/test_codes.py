@@ -30,6 +30,7 @@ from harness.models.build import layout_of
 from harness.records import Epoch, Finished, Started
 from harness.seeds import derive
 from harness.spec import Data
+from harness.supplies import Supplies
 from harness.training import Training
 from tests.watching import CPU, SMALL, copy_of, two_steps
 
@@ -46,7 +47,7 @@ def coded(solver="svm", stage="stage3", cs=CS, rectified=True, images=FOUR_CLASS
 
 
 def run(training, cache) -> tuple[Epoch, Finished]:
-    epoch, finished = codes.fit(training, cache, CPU)
+    epoch, finished = codes.fit(training, Supplies(cache, CPU))
     assert isinstance(epoch, Epoch)
     assert isinstance(finished, Finished)
     return epoch, finished

@@ -31,6 +31,7 @@ from harness.learner import initial_model
 from harness.models import weights
 from harness.records import Diagnosed, Figure, Finished
 from harness.seeds import stream
+from harness.supplies import Supplies
 from tests.watching import CPU, TWO_CLASSES, changed, copy_of, run, two_steps
 
 NORMALISE = Normalise(TWO_CLASSES, CPU)
@@ -291,7 +292,7 @@ def test_a_diagnosis_leaves_network_and_generator_as_they_were(tmp_path):
 def test_the_record_comes_before_the_last_and_diagnoses_the_network_from_its_start(tmp_path):
     """The start is the training's own: what a head learns on a fixed backbone is as good on the source's."""
     training = replace(two_steps(policy="head", epochs=2), diagnose=True, save_to=str(tmp_path / "end.pt"))
-    *epochs, diagnosed, finished = loop.train(training, tmp_path, CPU)
+    *epochs, diagnosed, finished = loop.train(training, Supplies(tmp_path, CPU))
     assert len(epochs) == 2
     assert isinstance(diagnosed, Diagnosed)
     assert isinstance(finished, Finished)
@@ -311,7 +312,7 @@ def test_the_record_comes_before_the_last_and_diagnoses_the_network_from_its_sta
 
 def test_an_adapted_backbone_is_nearer_to_the_images_than_its_start(tmp_path):
     training = replace(two_steps(policy="head_bn", epochs=40), diagnose=True)
-    *_, diagnosed, _ = loop.train(training, tmp_path, CPU)
+    *_, diagnosed, _ = loop.train(training, Supplies(tmp_path, CPU))
     assert isinstance(diagnosed, Diagnosed)
     figures = values(diagnosed.figures)
     assert figures["shift_end", "bn1"] < 0.1 * figures["shift_start", "bn1"]

@@ -21,7 +21,6 @@ from harness.plan import make_plan
 from harness.spec import Data, Model
 from harness.track import GridLog, Store
 from harness.train import state_sha256
-from harness.training import Origin
 from harness.workspace import Workspace
 from tests.watching import CPU
 
@@ -119,8 +118,8 @@ def test_changed_is_whatever_the_weights_it_started_from_do_not_give(tmp_path: P
         "cut": torch.arange(3.0),
         "new": torch.ones(1),
     }
-    assert weights.changed(state, Origin("content", str(path))) == ("moved", "signed", "cast", "cut", "new")
-    assert weights.changed(state, None) == tuple(state)
+    assert weights.changed(state, weights.read(path)) == ("moved", "signed", "cast", "cut", "new")
+    assert weights.changed(state, {}) == tuple(state)
 
 
 # One message for whatever cannot be exported.

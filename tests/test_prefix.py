@@ -17,6 +17,7 @@ from harness.prefix import store
 from harness.prefix.cut import Cut, cut_of
 from harness.records import Epoch, Finished
 from harness.spec import Augment, Model
+from harness.supplies import Supplies
 from harness.train import train
 from harness.training import Training
 from harness.tricks.cosine import CosineTrick
@@ -33,7 +34,7 @@ FLIP = Augment(flip=True)
 
 def numbers(training: Training, cache: Path, reuse: Path | None) -> tuple[Any, ...]:
     """Return every number of a training that does not measure time."""
-    *epochs, end = train(training, cache, CPU, reuse=reuse)
+    *epochs, end = train(training, Supplies(cache, CPU, reuse))
     assert isinstance(end, Finished)
     assert not end.notes
     curve = [(e.train_loss, e.val_top1) for e in epochs if isinstance(e, Epoch)]
@@ -145,7 +146,7 @@ def test_a_network_whose_prefix_sees_the_batch_is_refused_and_trains_all_the_sam
     training = two_steps(policy="head", epochs=2)
     plain = numbers(training, tmp_path, None)
     for _ in range(2):  # found out, then remembered
-        *_, end = train(training, tmp_path, CPU, reuse=tmp_path / "shared")
+        *_, end = train(training, Supplies(tmp_path, CPU, tmp_path / "shared"))
         assert isinstance(end, Finished)
         assert end.notes == (
             "its frozen part was computed at every step: in another batch the frozen part gives an image other bits",
@@ -168,7 +169,7 @@ def test_a_network_that_leads_something_past_the_cut_is_refused(
 ) -> None:
     monkeypatch.setattr(build, "CifarResNet", Skipping)
     training = two_steps(policy="head", epochs=1)
-    *_, end = train(training, tmp_path, CPU, reuse=tmp_path / "shared")
+    *_, end = train(training, Supplies(tmp_path, CPU, tmp_path / "shared"))
     assert isinstance(end, Finished)
     assert "computed at every step" in end.notes[0]
 
@@ -180,7 +181,7 @@ def test_what_cannot_be_written_ends_no_training(tmp_path: Path, monkeypatch: py
     training = two_steps(policy="head", epochs=1)
     plain = numbers(training, tmp_path, None)
     monkeypatch.setattr(weights, "save", full)
-    *_, end = train(training, tmp_path, CPU, reuse=tmp_path / "shared")
+    *_, end = train(training, Supplies(tmp_path, CPU, tmp_path / "shared"))
     assert isinstance(end, Finished)
     assert "No space left" in end.notes[0]
     assert end.weights_sha256 == plain[1]
@@ -188,7 +189,7 @@ def test_what_cannot_be_written_ends_no_training(tmp_path: Path, monkeypatch: py
 
 def test_what_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_SHARE_OF_MEMORY", 1e-9)
-    *_, end = train(two_steps(policy="head", epochs=1), tmp_path, CPU, reuse=tmp_path / "shared")
+    *_, end = train(two_steps(policy="head", epochs=1), Supplies(tmp_path, CPU, tmp_path / "shared"))
     assert isinstance(end, Finished)
     assert "of this machine's memory" in end.notes[0]
 

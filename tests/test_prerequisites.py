@@ -49,6 +49,8 @@ class Workers:
         self.batches: list[list[str]] = []
         self._diverging, self._dying = diverging, dying
 
+    places = 1
+
     def run(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[Record]:
         assert not alone
         self.batches.append([job.trainings[0].digest for job in jobs])

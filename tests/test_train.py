@@ -20,6 +20,7 @@ from harness.plan import Plan
 from harness.records import Epoch, Finished
 from harness.seeds import derive
 from harness.spec import Augment
+from harness.supplies import Supplies
 from harness.tricks import TRICKS, Trick
 from harness.tricks.warmup import WarmupTrick
 from tests.samples import pixels_of
@@ -155,7 +156,7 @@ def test_layers_that_draw_do_so_from_the_seed():
 
 def test_records_say_what_was_trained_and_how_far(ready, workspace):
     training = next(r.training for r in ready.replicates if r.cell.policy == "head")
-    records = list(loop.train(training, workspace.cache, CPU))
+    records = list(loop.train(training, Supplies(workspace.cache, CPU)))
     assert [type(record) for record in records] == [Epoch, Epoch, Finished]
     assert {record.digest for record in records} == {training.digest}
     epochs, last = run(training, workspace.cache)
@@ -221,7 +222,7 @@ def test_a_loss_that_is_no_number_ends_the_training(loss, tmp_path, monkeypatch)
         return taken if next(count) != 3 else torch.tensor(loss)
 
     monkeypatch.setattr(Learner, "step", spy)
-    records = loop.train(two_steps(epochs=3), tmp_path, CPU)
+    records = loop.train(two_steps(epochs=3), Supplies(tmp_path, CPU))
     first = next(records)
     assert isinstance(first, Epoch)
     assert first.epoch == 1

@@ -17,6 +17,7 @@ from harness.learner import Learner
 from harness.models.build import layout_of
 from harness.records import Epoch, Finished
 from harness.spec import Data, Model, OptimizerSpec, Train
+from harness.supplies import Supplies
 from harness.training import Training
 from harness.tricks import Trick, compose
 
@@ -85,7 +86,7 @@ def watch(training: Training, cache: Path) -> list[Step]:
 
 def run(training: Training, cache: Path) -> tuple[list[Epoch], Finished]:
     """Train, and return the records of the epochs and the last one."""
-    *epochs, last = loop.train(training, cache, CPU)
+    *epochs, last = loop.train(training, Supplies(cache, CPU))
     assert isinstance(last, Finished)
     return [record for record in epochs if isinstance(record, Epoch)], last
 

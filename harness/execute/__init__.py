@@ -10,6 +10,10 @@ from harness.records import Record
 class Executor(Protocol):
     """Runs jobs."""
 
+    @property
+    def places(self) -> int:
+        """Jobs that may run at a time."""
+
     def run(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[Record]:
         """Yield the records of all jobs as they come; every training of a job ends in Finished or Failed.
 
@@ -20,4 +24,4 @@ class Executor(Protocol):
         """
 
     def stop(self) -> int:
-        """Hand out no job from now on, and return how many run at the moment; may be called by a signal's handler."""
+        """Let no other training begin, and return how many run at the moment; may be called by a signal's handler."""

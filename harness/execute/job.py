@@ -1,8 +1,9 @@
 """A job: what one process does in one go."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from harness.checkpoint import Checkpoints
 from harness.spec.execution import Execution
@@ -26,6 +27,10 @@ class Job:
 
     reuse: Path | None = None
     """Folder of what trainings share of their frozen parts; None shares nothing."""
+
+    def without(self, digests: Collection[str]) -> Self:
+        """Return what is left of the job after some of its trainings."""
+        return replace(self, trainings=tuple(t for t in self.trainings if t.digest not in digests))
 
     @property
     def threads(self) -> int:

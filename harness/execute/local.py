@@ -6,13 +6,15 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 
+from harness.execute.ahead import ahead
 from harness.execute.job import Job
 from harness.records import Failed, Finished, Record, Started
 from harness.stopping import Stopped
@@ -30,9 +32,15 @@ class _Running:
     """When what it does at the moment has taken too long, by the monotonic clock."""
     late_ms: float = math.inf
     """The same by the clock of its records: it may have more to say than is heard in time."""
+    begun: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     current: str = ""
     """Digest of the training that it does at the moment."""
+
+    @property
+    def left(self) -> Job:
+        """What it has not begun."""
+        return self.job.without(self.begun)
 
 
 class LocalExecutor:
@@ -43,15 +51,30 @@ class LocalExecutor:
         self._places = tuple(places)
         self._stopped = False
         self._running: dict[Connection, _Running] = {}
+        self._waiting: deque[Job] = deque()
         self._context: ForkServerContext = get_context("forkserver")
         self._context.set_forkserver_preload(_PRELOAD)
         forkserver.ensure_running()  # it imports torch while this process goes on
 
+    @property
+    def places(self) -> int:
+        """Jobs that may run at a time."""
+        return len(self._places)
+
     def run(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[Record]:
-        """Yield the records of all jobs as they come; a process that dies leaves Failed for what it had not ended."""
-        waiting, running = deque(jobs), self._running
-        places = dict.fromkeys(self._places) if alone else self._places
-        free = deque(places)
+        """Yield the records of all jobs as they come.
+
+        A process that dies leaves Failed for what it had begun and not ended; another one begins the rest.
+        """
+        closing, close = self._context.Pipe(duplex=False)
+        with closing, close:
+            yield from ahead(self._records(jobs, alone, closing), lambda: close.send(None))
+
+    def _records(self, jobs: Sequence[Job], alone: bool, closing: Connection) -> Generator[Record]:
+        """Yield the records, until there is something to read from `closing`."""
+        self._waiting = waiting = deque(jobs)
+        running = self._running
+        free = deque(dict.fromkeys(self._places) if alone else self._places)
         try:
             while waiting or running:
                 while waiting and free and not self._stopped:
@@ -60,7 +83,10 @@ class LocalExecutor:
                 if not running:
                     raise Stopped
                 soonest = min(each.deadline for each in running.values())
-                ready = wait(list(running), None if soonest == math.inf else max(0.0, soonest - time.monotonic()))
+                patience = None if soonest == math.inf else max(0.0, soonest - time.monotonic())
+                ready = wait([closing, *running], patience)
+                if closing in ready:
+                    return
                 for heard in ready:
                     assert isinstance(heard, Connection)
                     yield from self._read(heard, free)
@@ -75,14 +101,18 @@ class LocalExecutor:
             running.clear()
 
     def stop(self) -> int:
-        """Start no other process; returns how many run."""
+        """Let no other training begin; returns how many run."""
         self._stopped = True
-        return len(self._running)
+        running = [*self._running]
+        for connection in running:
+            with suppress(OSError):  # it has just ended
+                connection.send("stop")
+        return len(running)
 
     def _start(self, job: Job, device: str) -> tuple[Connection, _Running]:
         from harness.execute.worker import serve
 
-        ours, theirs = self._context.Pipe(duplex=False)
+        ours, theirs = self._context.Pipe()
         process = self._context.Process(target=serve, args=(job, device, theirs), daemon=True)
         process.start()
         theirs.close()
@@ -96,6 +126,7 @@ class LocalExecutor:
             yield from self._lost(connection, free)
             return
         if isinstance(record, Started):
+            current.begun.add(record.digest)
             current.current, current.deadline = record.digest, _deadline(current.job)
             current.late_ms = record.timestamp + 1000 * (current.job.time_limit_s or math.inf)
         elif isinstance(record, Finished | Failed):
@@ -116,7 +147,10 @@ class LocalExecutor:
             yield replace(failed, kind="timeout", reason=limit) if is_late else failed
 
     def _lost(self, connection: Connection, free: deque[str]) -> Iterator[Failed]:
-        """Take leave of a process that has ended, or is being killed; what it had not ended has failed."""
+        """Take leave of a process that has ended, or is being killed; what it had begun and not ended has failed.
+
+        What it had not begun waits for another process, unless it died before it began anything.
+        """
         gone = self._running.pop(connection)
         gone.process.join()
         connection.close()
@@ -126,8 +160,10 @@ class LocalExecutor:
             if gone.process.exitcode != 0:  # it ended before it was done
                 yield Failed(gone.job.trainings[0].digest, now(), "killed", reason)
             return
+        if gone.begun and gone.left.trainings:
+            self._waiting.appendleft(gone.left)
         for training in gone.job.trainings:
-            if training.digest not in gone.ended:
+            if training.digest not in gone.ended and (training.digest in gone.begun or not gone.begun):
                 yield Failed(training.digest, now(), "killed", reason)
 
 

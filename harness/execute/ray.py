@@ -44,8 +44,9 @@ _ENDING_S = 30.0
 @dataclass
 class _Running:
     job: Job
+    begun: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
-    begun: bool = False
+    heard: bool = False
     """Whether a record of it came; else it may still wait for a place."""
     current: str = ""
     """Digest of the training that it does at the moment."""
@@ -53,6 +54,11 @@ class _Running:
     """When that has taken too long if nothing more is heard, by the monotonic clock."""
     late_ms: float = math.inf
     """When it has, by the clock of its records: a task may have more to say than is heard in time."""
+
+    @property
+    def left(self) -> Job:
+        """What it has not begun."""
+        return self.job.without(self.begun)
 
 
 class RayExecutor:
@@ -65,6 +71,7 @@ class RayExecutor:
         self._marker = marker
         self._stopped = False
         self._running: dict[ray.ObjectRefGenerator, _Running] = {}
+        self._waiting: deque[Job] = deque()
         # Streams of records cannot be told from their beginning twice, so a task is never tried again by Ray itself;
         # and a process that ends with its task leaves no memory of a GPU behind.
         self._perform = ray.remote(num_returns="streaming", max_retries=0, max_calls=1)(_perform)
@@ -74,12 +81,19 @@ class RayExecutor:
         """What figures of speed are of."""
         return "ray:cuda" if self.gpu_share else "ray:cpu"
 
+    @property
+    def places(self) -> int:
+        """Jobs that the cluster, as it is now, has room for at a time; it may grow."""
+        there = ray.cluster_resources()
+        return max(1, int(there.get("GPU", 0) / self.gpu_share if self.gpu_share else there.get("CPU", 1)))
+
     def run(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[Record]:
         """Yield the records of all jobs as they come; a task or node that dies leaves Failed for what it had not ended.
 
         With `alone` each job has a whole GPU to itself; without GPUs, the cluster.
         """
-        waiting, running = deque(jobs), self._running
+        self._waiting = waiting = deque(jobs)
+        running = self._running
         at_most = 1 if alone and not self.gpu_share else math.inf
         try:
             while waiting or running:
@@ -101,8 +115,9 @@ class RayExecutor:
             self.close()
 
     def stop(self) -> int:
-        """Let no other task begin; returns how many run."""
+        """Let no other training begin; returns how many run."""
         self._stopped = True
+        _stop(self._marker).touch()
         return len(self._running) - self._silent()
 
     def close(self) -> None:
@@ -110,7 +125,7 @@ class RayExecutor:
         self._end([*self._running])
 
     def _silent(self) -> int:
-        return sum(not each.begun for each in self._running.values())
+        return sum(not each.heard for each in self._running.values())
 
     def _submit(self, job: Job, alone: bool) -> ray.ObjectRefGenerator:
         gpus = math.ceil(self.gpu_share) if alone else self.gpu_share
@@ -122,7 +137,7 @@ class RayExecutor:
 
     def _take_back(self) -> list[Job]:
         """End the tasks that have not begun; returns their jobs."""
-        silent = [task for task, each in self._running.items() if not each.begun]
+        silent = [task for task, each in self._running.items() if not each.heard]
         jobs = [self._running[task].job for task in silent]
         self._end(silent)
         return jobs
@@ -132,18 +147,21 @@ class RayExecutor:
         try:
             record: Record = ray.get(next(task))
         except StopIteration:
+            if not current.job.probe and current.left.trainings:  # it was stopped
+                self._waiting.appendleft(current.left)
             return
         except RayTaskError as error:
             traceback = str(error).partition("\n")[2]  # its first line names a process, and is coloured
-            yield from _lost(current, "error", f"{type(error.cause).__name__}: {error.cause}", traceback)
+            yield from self._lost(current, "error", f"{type(error.cause).__name__}: {error.cause}", traceback)
             return
         except RayError as error:
-            yield from _lost(current, "killed", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+            yield from self._lost(current, "killed", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
             return
         self._running[task] = current  # behind the others, so that all are heard
-        current.begun = True
+        current.heard = True
         if isinstance(record, Started):
             limit_s = math.inf if current.job.time_limit_s is None else current.job.time_limit_s
+            current.begun.add(record.digest)
             current.current = record.digest
             current.deadline = time.monotonic() + limit_s
             current.late_ms = record.timestamp + 1000 * limit_s
@@ -162,7 +180,17 @@ class RayExecutor:
         limit = f"it took longer than the {late.job.time_limit_s:g} s of time_limit_s"
         yield Failed(late.current, now(), "timeout", limit)
         late.ended.add(late.current)
-        yield from _lost(late, "killed", "its process was ended, because another training of it took too long")
+        yield from self._lost(late, "killed", "its process was ended, because another training of it took too long")
+
+    def _lost(self, gone: _Running, kind: FailureKind, reason: str, traceback: str = "") -> Iterator[Failed]:
+        if gone.job.probe:
+            yield Failed(gone.job.trainings[0].digest, now(), kind, reason, traceback)
+            return
+        if gone.begun and gone.left.trainings:
+            self._waiting.appendleft(gone.left)
+        for training in gone.job.trainings:
+            if training.digest not in gone.ended and (training.digest in gone.begun or not gone.begun):
+                yield Failed(training.digest, now(), kind, reason, traceback)
 
     def _end(self, tasks: Sequence[ray.ObjectRefGenerator]) -> None:
         """End tasks, whether they run or wait, and wait until they have ended."""
@@ -171,15 +199,6 @@ class RayExecutor:
             ray.cancel(task, force=True)
         if tasks:
             ray.wait([task.completed() for task in tasks], num_returns=len(tasks), timeout=_ENDING_S)
-
-
-def _lost(running: _Running, kind: FailureKind, reason: str, traceback: str = "") -> Iterator[Failed]:
-    if running.job.probe:
-        yield Failed(running.job.trainings[0].digest, now(), kind, reason, traceback)
-        return
-    for training in running.job.trainings:
-        if training.digest not in running.ended:
-            yield Failed(training.digest, now(), kind, reason, traceback)
 
 
 def _perform(job: Job, marker: Path, expected: Mapping[str, str]) -> Iterator[Record]:
@@ -198,7 +217,13 @@ def _perform(job: Job, marker: Path, expected: Mapping[str, str]) -> Iterator[Re
             "differ: install the same versions on all nodes"
         )
     given = ray.get_gpu_ids() and torch.cuda.is_available()
-    yield from perform(job, "cuda:0" if given else "cpu")  # Ray lets a task see its own GPU alone
+    # Ray lets a task see its own GPU alone.
+    yield from perform(job, "cuda:0" if given else "cpu", _stop(marker).exists)
+
+
+def _stop(marker: Path) -> Path:
+    """Return the file whose presence tells all nodes to begin no other training."""
+    return marker.with_suffix(".stop")
 
 
 @contextmanager
@@ -225,7 +250,8 @@ def connected(address: str | None, gpu_share: float, threads: int, cache: Path) 
         with closing(executor):
             yield executor
     finally:
-        marker.unlink(missing_ok=True)
+        for file in (marker, _stop(marker)):
+            file.unlink(missing_ok=True)
         ray.shutdown()
 
 

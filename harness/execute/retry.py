@@ -28,6 +28,11 @@ class Retrying:
         """Digests of the trainings that each error ended."""
         self._given_up = ""
 
+    @property
+    def places(self) -> int:
+        """Those of the other one."""
+        return self._executor.places
+
     def run(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[Record]:
         """Yield the records of all jobs; raises SameError once what runs has ended, where jobs are left."""
         while jobs:
@@ -51,7 +56,7 @@ class Retrying:
             jobs, alone = again, True
 
     def stop(self) -> int:
-        """Hand out no job from now on, and return how many run."""
+        """Let no other training begin, and return how many run."""
         return self._executor.stop()
 
     def _may_mend(self, failed: Failed) -> bool:

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from multiprocessing import current_process, parent_process
 from multiprocessing.connection import Connection
@@ -15,12 +15,14 @@ from multiprocessing.connection import Connection
 import torch
 
 from harness import codes
-from harness.checkpoint import Keeper
+from harness.checkpoint import Checkpoint, Keeper
 from harness.devices import device_name
 from harness.execute.job import Job
 from harness.freezing.check import FreezeViolation
+from harness.leading import Leads
 from harness.probe import probe
 from harness.records import Failed, FailureKind, Finished, Record, Started
+from harness.supplies import Supplies
 from harness.train import Diverged, now, train
 from harness.training import Training
 
@@ -34,10 +36,10 @@ _OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_
 """What torch says where it has no class for it: its allocator on the CPU, and libraries that allocate themselves."""
 
 
-def perform(job: Job, device_called: str) -> Iterator[Record]:
+def perform(job: Job, device_called: str, stopped: Callable[[], object] = bool) -> Iterator[Record]:
     """Yield the records of a job, done on a device such as `cuda:1`.
 
-    A training that raises ends in Failed, and the next one begins.
+    A training that raises ends in Failed, and the next one begins, unless it is `stopped`.
     """
     configure(job)
     device = torch.device(device_called)
@@ -45,20 +47,34 @@ def perform(job: Job, device_called: str) -> Iterator[Record]:
         rounds, steps = job.probe
         yield from probe(job.trainings, rounds, steps, job.cache, device)
         return
-    for training in job.trainings:
-        yield from _attempt(training, job, device)
+    supplies = Supplies(job.cache, device, job.reuse)
+    leads = Leads(job.trainings if job.reuse else ())
+    for number, training in enumerate(job.trainings):
+        if number and stopped():
+            return
+        yield from _attempt(training, job, supplies, leads)
 
 
-def _attempt(training: Training, job: Job, device: torch.device) -> Iterator[Record]:
-    name = device_name(device)
+def _attempt(training: Training, job: Job, supplies: Supplies, leads: Leads) -> Iterator[Record]:
+    name = device_name(supplies.device)
     keeper = Keeper(job.checkpoints, training, name) if job.checkpoints else None
-    saved = keeper.saved if keeper else None
-    yield Started(training.digest, now(), name, saved.epoch if saved else 0)
+    saved, lead = keeper.saved if keeper else None, leads.of(training)
+    if lead and (saved is None or saved.epoch < lead.checkpoint.epoch):
+        saved = lead.checkpoint
+        yield Started(training.digest, now(), name, led_by=lead.digest)
+    else:
+        yield Started(training.digest, now(), name, saved.epoch if saved else 0)
     try:
         if training.codes:  # a solver keeps no checkpoint: it has no epochs
-            yield from codes.fit(training, job.cache, device)
+            yield from codes.fit(training, supplies)
             return
-        for record in train(training, job.cache, device, keeper.keep if keeper else None, saved, job.reuse):
+
+        def keep(checkpoint: Checkpoint) -> None:
+            leads.keep(training, checkpoint)
+            if keeper:
+                keeper.keep(checkpoint)
+
+        for record in train(training, supplies, keep, saved):
             if keeper and isinstance(record, Finished):
                 yield replace(record, notes=(*record.notes, *keeper.notes))
             else:
@@ -93,7 +109,7 @@ def serve(job: Job, device: str, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the grid's process, which ends its workers itself
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with connection:
-        for record in perform(job, device):
+        for record in perform(job, device, connection.poll):  # anything that is said means to stop
             connection.send(record)
 
 

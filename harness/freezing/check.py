@@ -18,10 +18,19 @@ class FreezeViolation(RuntimeError):
     """Something frozen moved, or something meant to learn did not."""
 
 
+def named_tensors(module: nn.Module) -> State:
+    """Return every parameter and buffer, those that are not saved included."""
+    return {name: tensor.detach() for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+
+
 def snapshot(module: nn.Module) -> State:
-    """Return a copy of every parameter and buffer, those that are not saved included."""
-    named = [*module.named_parameters(), *module.named_buffers()]
-    return {name: tensor.detach().clone() for name, tensor in named}
+    """Return a copy of every parameter and buffer."""
+    return {name: tensor.clone() for name, tensor in named_tensors(module).items()}
+
+
+def moved(module: nn.Module, before: State) -> set[str]:
+    """Return the names of what differs from `before`."""
+    return {name for name, tensor in named_tensors(module).items() if not same_bits(tensor, before[name])}
 
 
 def verify(module: nn.Module, before: State, phase: ResolvedPhase, optimizer: Optimizer) -> None:
@@ -30,9 +39,9 @@ def verify(module: nn.Module, before: State, phase: ResolvedPhase, optimizer: Op
     A parameter meant to learn may stand still where its updates are too small for its floats: a γ of 1 at a tiny rate.
     """
     parameters = dict(module.named_parameters())
-    moved = {name for name, tensor in snapshot(module).items() if not same_bits(tensor, before[name])}
-    stray = sorted(moved - phase.moving)
-    still = (phase.moving & set(before)) - moved
+    changed = moved(module, before)
+    stray = sorted(changed - phase.moving)
+    still = (phase.moving & set(before)) - changed
     stuck = sorted(name for name in still if name not in parameters or _could_move(parameters[name], optimizer))
     if stray:
         raise FreezeViolation(f"frozen but moved: {', '.join(stray)}")

@@ -21,7 +21,7 @@ from harness.freezing.check import same_bits
 from harness.models.stages import is_under
 
 if TYPE_CHECKING:
-    from harness.training import Origin, Training
+    from harness.training import Training
 
 State = dict[str, Tensor]
 _NESTED = ("state_dict", "model")
@@ -124,9 +124,8 @@ def _is_nested(content: Any, key: str) -> bool:
     return isinstance(content, dict) and isinstance(content.get(key), dict)
 
 
-def changed(state: State, origin: Origin | None) -> tuple[str, ...]:
+def changed(state: State, source: State) -> tuple[str, ...]:
     """Return the names in `state` of what is not, bit for bit, in the weights that it was trained from."""
-    source = read(Path(origin.path)) if origin else {}
     return tuple(
         name
         for name, tensor in state.items()

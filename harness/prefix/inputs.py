@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from harness.devices import device_name
 from harness.prefix.cut import cut_of
 from harness.prefix.splice import begin_at
 from harness.prefix.store import Need, stored
+from harness.supplies import Supplies
 from harness.training import Training
 
 _SHARE_OF_DEVICE = 0.25
@@ -35,13 +35,12 @@ class Inputs:
     """Why the frozen prefix is not computed once after all, where it should have been."""
 
 
-def inputs_of(
-    training: Training, module: nn.Module, splits: Splits, device: torch.device, folder: Path | None
-) -> Inputs:
+def inputs_of(training: Training, module: nn.Module, splits: Splits, supplies: Supplies) -> Inputs:
     """Return the inputs of a training; where its frozen prefix is computed once, `module` is changed to begin after it.
 
-    Without a `folder` for what is kept, every step computes it.
+    Where the supplies have no folder for what is reused, every step computes it.
     """
+    device, folder = supplies.device, supplies.reuse
     plain = Inputs(Batches(training, splits.train, device), splits.val, splits.test, Normalise(training.data, device))
     cut = cut_of(training)
     train, val, test = splits.train, splits.val, splits.test

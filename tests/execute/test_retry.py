@@ -28,6 +28,8 @@ class Scripted:
         self.waves: list[tuple[list[str], bool]] = []
         self.stopped = False
 
+    places = 1
+
     def run(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[Record]:
         self.waves.append(([training.digest for job in jobs for training in job.trainings], alone))
         for job in jobs:

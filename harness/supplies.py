@@ -1,0 +1,72 @@
+"""What trainings of one process need and leave as it is: made once, and kept while it may be asked for again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from copy import deepcopy
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from torch import nn
+
+from harness import data
+from harness.data import Splits
+from harness.digest import digest
+from harness.freezing.check import State, named_tensors
+from harness.learner import initial_model, seed_layers
+from harness.models import weights
+from harness.training import Origin, Training
+
+_Thing = TypeVar("_Thing")
+
+
+class Supplies:
+    """Supplies the trainings of one process on one device; trainings that need the same should follow one another."""
+
+    def __init__(self, cache: Path, device: torch.device, reuse: Path | None = None) -> None:
+        """`reuse` is a folder of what processes share of frozen parts and leading phases; None shares nothing."""
+        self.cache, self.device, self.reuse = cache, device, reuse
+        self._splits: _Kept[Splits] = _Kept()
+        self._sources: _Kept[State] = _Kept()
+        self._networks: _Kept[nn.Module] = _Kept()
+
+    def splits(self, training: Training) -> Splits:
+        """Return the images of a training; raises HarnessError where they are not those that were planned."""
+        wanted = (training.located_data, training.data_content, training.seed)
+        return self._splits.get(wanted, lambda: data.load(*wanted, self.cache, self.device))
+
+    def source(self, origin: Origin | None) -> State:
+        """Return the weights that a training begins from, empty where it begins from random ones."""
+        return self._sources.get(origin.path, lambda: weights.read(Path(origin.path))) if origin else {}
+
+    def network(self, training: Training) -> tuple[nn.Module, State]:
+        """Return a network of its own as it is before the first step, and its parameters and buffers as they stay."""
+        start = self._networks.get(_start_of(training), lambda: self._initial(training))
+        seed_layers(training)
+        return deepcopy(start), named_tensors(start)
+
+    def _initial(self, training: Training) -> nn.Module:
+        return initial_model(training, self.device, self.source(training.origin))
+
+
+def _start_of(training: Training) -> str:
+    """Return what stands for all that a network depends on before its first step."""
+    named = (training.model, training.classes, training.kept_classes, training.head, training.origin)
+    return digest([*named, training.recipe.inits, training.seed])
+
+
+class _Kept(Generic[_Thing]):
+    """The things that were asked for last, by a key: two of a kind, since a job alternates between no more."""
+
+    def __init__(self) -> None:
+        self._things: OrderedDict[Hashable, _Thing] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], _Thing]) -> _Thing:
+        if key not in self._things:
+            self._things[key] = make()
+        self._things.move_to_end(key)
+        while len(self._things) > 2:
+            self._things.popitem(last=False)
+        return self._things[key]
