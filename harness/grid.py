@@ -292,12 +292,9 @@ class GridRun:
 
     def _jobs(self, replicates: Sequence[Replicate], alone: bool) -> list[Job]:
         """Return the jobs that train replicates; what is to be alone on its device shares its process with nothing."""
-        if alone:
-            return [self._job([replicate.training]) for replicate in replicates]
-        speed = self._ledger.speed
-        work = [work_of(r.training, r.data, partial(speed.seconds, r.program)) for r in replicates]
-        reuse = self._plan.study.spec.execution.reuse
-        return [self._job(trainings) for trainings in pack(work, self._executor.places, reuse)]
+        work = [work_of(r.training, r.data, partial(self._ledger.speed.seconds, r.program)) for r in replicates]
+        packed = pack(work, self._executor.places, self._plan.study.spec.execution.reuse)
+        return [self._job(each) for each in ([(w.training,) for w in work] if alone else packed)]
 
     def _job(self, trainings: Sequence[Training], probe: tuple[int, int] | None = None) -> Job:
         return make_job(self._plan.study.spec.execution, self._place, trainings, self._checkpoints, probe)

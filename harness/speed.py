@@ -54,9 +54,7 @@ class Speed:
 
         Where nothing was probed all are at one image a second.
         """
-        rates = {
-            name: geometric_mean(r.images_per_s for r in rounds) for name, rounds in self._rounds.items() if rounds
-        }
+        rates = {name: geometric_mean(r.images_per_s for r in rounds) for name, rounds in self._rounds.items()}
         return images / rates.get(program, min(rates.values(), default=1.0))
 
     def table(self, tried: Collection[str]) -> bytes:

@@ -134,7 +134,7 @@ def test_workers_import_no_tracker_and_no_plots() -> None:
 
 
 def test_what_takes_too_long_is_ended_and_takes_nothing_with_it(trainings: list[Training], tmp_path: Path) -> None:
-    """Its job's next training was only killed with it; what had finished, and other jobs, stay as they are."""
+    """Its job's next training begins in another process; what had finished, and other jobs, stay as they are."""
     done, late, next_one = trainings
     late = replace(late, train=late.train.model_copy(update={"epochs": 10_000_000}))
     other = replace(done, seed=9)
@@ -145,10 +145,35 @@ def test_what_takes_too_long_is_ended_and_takes_nothing_with_it(trainings: list[
     failed = of(records, late)[-1]
     assert isinstance(failed, Failed)
     assert (failed.kind, failed.reason) == ("timeout", "it took longer than the 3 s of time_limit_s")
-    (killed,) = of(records, next_one)
-    assert isinstance(killed, Failed)
-    assert killed.kind == "killed"
+    assert isinstance(of(records, next_one)[-1], Finished)
     assert not multiprocessing.active_children()
+
+
+def test_what_a_killed_process_had_not_begun_goes_to_another(trainings: list[Training], tmp_path: Path) -> None:
+    long = replace(trainings[0], train=trainings[0].train.model_copy(update={"epochs": 10_000}))
+    records = list(_killing(LocalExecutor(["cpu"]).run([Job((long, *trainings[1:]), tmp_path)]), long))
+    assert isinstance(of(records, long)[-1], Failed)
+    for training in trainings[1:]:
+        assert [type(record) for record in of(records, training)] == [Started, Epoch, Epoch, Finished]
+
+
+@pytest.mark.parametrize("executor", [LocalExecutor(["cpu"]), InlineExecutor("cpu")], ids=["local", "inline"])
+def test_told_to_stop_a_job_ends_with_the_training_that_it_does(
+    executor: Executor, trainings: list[Training], tmp_path: Path
+) -> None:
+    slow = [replace(t, train=t.train.model_copy(update={"epochs": 200})) for t in trainings]
+    records = []
+
+    def stopping() -> Iterator[Record]:
+        for record in executor.run([Job(tuple(slow), tmp_path)]):
+            records.append(record)
+            if isinstance(record, Started):
+                assert executor.stop() == 1
+            yield record
+
+    with pytest.raises(Stopped):
+        list(stopping())
+    assert [type(record) for record in records] == [Started, *[Epoch] * 200, Finished]
 
 
 def test_each_training_of_a_job_has_the_whole_time(trainings: list[Training], tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""What the trainings of a process share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness import data, supplies
+from harness.freezing.check import same_bits
+from harness.learner import initial_model
+from harness.models import weights
+from harness.supplies import Supplies
+from harness.training import Origin
+from harness.tricks.zero_gamma import ZeroGammaTrick
+from tests.watching import CPU, two_steps
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[object, str], list[Any]]:
+    """A function that has calls of a module's function noted."""
+
+    def note(module: object, name: str) -> list[Any]:
+        calls, own = [], getattr(module, name)
+
+        def noted(*args: Any) -> Any:
+            calls.append(args)
+            return own(*args)
+
+        monkeypatch.setattr(module, name, noted)
+        return calls
+
+    return note
+
+
+def test_a_network_is_that_of_the_seed_and_nobody_elses(tmp_path: Path) -> None:
+    given, training = Supplies(tmp_path, CPU), two_steps(policy="head")
+    first, start = given.network(training)
+    for parameter in first.parameters():
+        parameter.data.zero_()
+    second, again = given.network(training)
+    theirs = initial_model(training, CPU).state_dict()
+    assert all(same_bits(tensor, theirs[name]) for name, tensor in second.state_dict().items())
+    assert all(same_bits(start[name], theirs[name]) for name in start)
+    assert all(start[name] is not None and start[name].data_ptr() == again[name].data_ptr() for name in start)
+
+
+def test_layers_draw_what_they_draw_after_a_network_is_built(tmp_path: Path) -> None:
+    given, training = Supplies(tmp_path, CPU), two_steps()
+    initial_model(training, CPU)
+    alone = torch.rand(3)
+    for _ in range(2):
+        given.network(training)
+        assert torch.equal(torch.rand(3), alone)
+
+
+def test_what_is_shared_is_made_once_and_what_differs_anew(
+    tmp_path: Path, counted: Callable[[object, str], list[Any]]
+) -> None:
+    built, loaded, read = (
+        counted(module, name) for module, name in ((supplies, "initial_model"), (data, "load"), (weights, "read"))
+    )
+    path = tmp_path / "w.pt"
+    torch.save(initial_model(two_steps(seed=5), CPU).state_dict(), path)
+    given, one = Supplies(tmp_path, CPU), two_steps(policy="head")
+    origin = replace(one, origin=Origin("content", str(path)))
+    for training in (one, two_steps(policy="full", lr=0.3), two_steps(epochs=7)):
+        given.splits(training)
+        given.network(training)
+    assert (len(built), len(loaded), len(read)) == (1, 1, 0)
+    for training in (origin, replace(origin, seed=1), two_steps({"zero_gamma": ZeroGammaTrick()})):
+        given.splits(training)
+        given.network(training)
+        given.source(training.origin)
+    assert (len(built), len(loaded), len(read)) == (4, 2, 1)
+
+
+def test_no_more_than_two_of_a_kind_are_kept(tmp_path: Path, counted: Callable[[object, str], list[Any]]) -> None:
+    built, given = counted(supplies, "initial_model"), Supplies(tmp_path, CPU)
+    for seed in (0, 1, 0, 2, 0, 1):
+        given.network(two_steps(seed=seed))
+    assert [training.seed for training, *_ in built] == [0, 1, 2, 1]
