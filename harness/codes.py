@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.bits import state_sha256
 from harness.data import Images
 from harness.data.normalise import Normalise
 from harness.evaluate import BATCH
@@ -29,7 +30,7 @@ from harness.models.build import layout_of
 from harness.records import Epoch, Finished
 from harness.seeds import derive
 from harness.supplies import Supplies
-from harness.train import now, state_sha256
+from harness.train import now
 from harness.training import Training
 
 _MOST_ITERATIONS = 10_000
@@ -49,7 +50,8 @@ def fit(training: Training, supplies: Supplies) -> Iterator[Epoch | Finished]:
     assert spec is not None  # the caller's choice
     began = time.perf_counter()
     splits = supplies.splits(training)
-    module, before = supplies.network(training)
+    start = supplies.start(training)
+    module, before = start.copy(), start.tensors
     stage = dict(layout_of(training.model, training.classes).stages)[spec.stage]
     normalise = Normalise(training.data, supplies.device)
 

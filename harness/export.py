@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.artifacts import CHANGED
+from harness.bits import state_sha256
 from harness.errors import HarnessError
 from harness.models import weights
-from harness.train import state_sha256
 from harness.versions import version_mark, versions
 from harness.workspace import Workspace
 

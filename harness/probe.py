@@ -64,7 +64,7 @@ def _images_per_s(training: Training, batches: Batches, steps: int, supplies: Su
     shares = [(end - begin) / total for begin, end in pairwise(begins)]
     seconds = 0.0
     for index, share in enumerate(shares):
-        learner = Learner(supplies.network(training)[0], training, training.phases[index])
+        learner = Learner(supplies.start(training).copy(), training, training.phases[index])
         _steps(learner, batches, steps, training)
         _wait(supplies.device)
         began = time.perf_counter()

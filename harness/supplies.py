@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from copy import deepcopy
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
-from torch import nn
 
 from harness import data
 from harness.data import Splits
 from harness.digest import digest
-from harness.freezing.check import State, named_tensors
+from harness.freezing.check import State
 from harness.learner import initial_model, seed_layers
 from harness.models import weights
+from harness.start import Start
 from harness.training import Origin, Training
 
 _Thing = TypeVar("_Thing")
@@ -30,7 +29,7 @@ class Supplies:
         self.cache, self.device, self.reuse = cache, device, reuse
         self._splits: _Kept[Splits] = _Kept()
         self._sources: _Kept[State] = _Kept()
-        self._networks: _Kept[nn.Module] = _Kept()
+        self._starts: _Kept[Start] = _Kept()
 
     def splits(self, training: Training) -> Splits:
         """Return the images of a training; raises HarnessError where they are not those that were planned."""
@@ -41,14 +40,15 @@ class Supplies:
         """Return the weights that a training begins from, empty where it begins from random ones."""
         return self._sources.get(origin.path, lambda: weights.read(Path(origin.path))) if origin else {}
 
-    def network(self, training: Training) -> tuple[nn.Module, State]:
-        """Return a network of its own as it is before the first step, and its parameters and buffers as they stay."""
-        start = self._networks.get(_start_of(training), lambda: self._initial(training))
+    def start(self, training: Training) -> Start:
+        """Return the network that a training begins from, and leave torch's generator as when it is built."""
+        start = self._starts.get(_start_of(training), lambda: self._initial(training))
         seed_layers(training)
-        return deepcopy(start), named_tensors(start)
+        return start
 
-    def _initial(self, training: Training) -> nn.Module:
-        return initial_model(training, self.device, self.source(training.origin))
+    def _initial(self, training: Training) -> Start:
+        source = self.source(training.origin)
+        return Start(initial_model(training, self.device, source), source)
 
 
 def _start_of(training: Training) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from harness.checkpoint import Checkpoint
 from harness.data.normalise import Normalise
@@ -44,8 +43,9 @@ def train(
     began = time.perf_counter() - (saved.wall_s if saved else 0)
     device = supplies.device
     splits = supplies.splits(training)
-    module, before = supplies.network(training)
-    inputs = inputs_of(training, module, splits, supplies)
+    start = supplies.start(training)
+    module, before = start.copy(), start.tensors
+    inputs = inputs_of(training, start, module, splits, supplies)
     batches, normalise = inputs.batches, inputs.normalise
     learner = Learner(module, training, training.phases[saved.phase] if saved else None)
 
@@ -83,6 +83,7 @@ def train(
     check.verify(module, before, learner.phase, learner.optimizer)
     predictions = predict(learner.evaluated, inputs.test, normalise)
     state = {name: tensor.detach().cpu() for name, tensor in learner.evaluated.state_dict().items()}
+    moving = frozenset().union(*(phase.moving for phase in training.phases))
     if training.save_to:
         weights.save(state, Path(training.save_to))
     finished = Finished(
@@ -91,8 +92,8 @@ def train(
         test_top1=top1(predictions, splits.test.labels),
         trainable_params=trainable_params(module, training),
         wall_s=time.perf_counter() - began,
-        weights_sha256=state_sha256(state),
-        changed=weights.changed(state, supplies.source(training.origin)),
+        weights_sha256=start.sha256(state, moving),
+        changed=start.changed(state, moving),
         test_predictions=predictions.cpu().numpy(),
         test_labels=splits.test.labels.cpu().numpy(),
         duplicates_dropped=splits.duplicates_dropped,
@@ -115,15 +116,6 @@ def trainable_params(module: nn.Module, training: Training) -> int:
     """Return how many parameters learn in any phase."""
     learning = frozenset().union(*(phase.trainable for phase in training.phases))
     return sum(p.numel() for name, p in module.named_parameters() if name in learning)
-
-
-def state_sha256(state: dict[str, Tensor]) -> str:
-    """Return a digest of the bits of a state dict on the CPU."""
-    sha = hashlib.sha256()
-    for name, tensor in state.items():
-        sha.update(name.encode())
-        sha.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()
 
 
 def now() -> int:

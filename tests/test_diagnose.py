@@ -14,6 +14,7 @@ from torch.distributions import Normal, kl_divergence
 
 from harness import data
 from harness import train as loop
+from harness.bits import state_sha256
 from harness.data import ImageSet, Splits
 from harness.data.normalise import Normalise
 from harness.diagnose import (
@@ -266,7 +267,7 @@ def test_a_diagnosis_changes_no_number_of_the_training(policy, tmp_path):
         path = tmp_path / f"{asked}.pt"
         training = replace(two_steps(policy=policy), diagnose=asked, save_to=str(path))
         epochs, finished = run(training, tmp_path)
-        files.append(loop.state_sha256(weights.read(path)))
+        files.append(state_sha256(weights.read(path)))
         records.append((epochs, finished))
     assert files[0] == files[1]
     (plain_epochs, plain), (epochs, finished) = records

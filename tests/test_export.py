@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from harness import cli, data, specfile
+from harness.bits import state_sha256
 from harness.data.normalise import Normalise
 from harness.errors import HarnessError
 from harness.evaluate import predict
@@ -20,7 +21,6 @@ from harness.models.build import build_model
 from harness.plan import make_plan
 from harness.spec import Data, Model
 from harness.track import GridLog, Store
-from harness.train import state_sha256
 from harness.workspace import Workspace
 from tests.watching import CPU
 

@@ -11,11 +11,15 @@ import pytest
 import torch
 
 from harness import data, supplies
+from harness.bits import state_sha256
 from harness.freezing.check import same_bits
 from harness.learner import initial_model
 from harness.models import weights
+from harness.records import Finished
 from harness.supplies import Supplies
+from harness.train import train
 from harness.training import Origin
+from harness.tricks.ema import EmaTrick
 from harness.tricks.zero_gamma import ZeroGammaTrick
 from tests.watching import CPU, two_steps
 
@@ -39,14 +43,16 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[object, str], list[Any
 
 def test_a_network_is_that_of_the_seed_and_nobody_elses(tmp_path: Path) -> None:
     given, training = Supplies(tmp_path, CPU), two_steps(policy="head")
-    first, start = given.network(training)
+    start = given.start(training)
+    first = start.copy()
     for parameter in first.parameters():
         parameter.data.zero_()
-    second, again = given.network(training)
+    again = given.start(training)
+    second = again.copy()
     theirs = initial_model(training, CPU).state_dict()
     assert all(same_bits(tensor, theirs[name]) for name, tensor in second.state_dict().items())
-    assert all(same_bits(start[name], theirs[name]) for name in start)
-    assert all(start[name] is not None and start[name].data_ptr() == again[name].data_ptr() for name in start)
+    assert all(same_bits(start.tensors[name], theirs[name]) for name in start.tensors)
+    assert again is start
 
 
 def test_layers_draw_what_they_draw_after_a_network_is_built(tmp_path: Path) -> None:
@@ -54,7 +60,7 @@ def test_layers_draw_what_they_draw_after_a_network_is_built(tmp_path: Path) -> 
     initial_model(training, CPU)
     alone = torch.rand(3)
     for _ in range(2):
-        given.network(training)
+        given.start(training)
         assert torch.equal(torch.rand(3), alone)
 
 
@@ -70,11 +76,11 @@ def test_what_is_shared_is_made_once_and_what_differs_anew(
     origin = replace(one, origin=Origin("content", str(path)))
     for training in (one, two_steps(policy="full", lr=0.3), two_steps(epochs=7)):
         given.splits(training)
-        given.network(training)
+        given.start(training)
     assert (len(built), len(loaded), len(read)) == (1, 1, 0)
     for training in (origin, replace(origin, seed=1), two_steps({"zero_gamma": ZeroGammaTrick()})):
         given.splits(training)
-        given.network(training)
+        given.start(training)
         given.source(training.origin)
     assert (len(built), len(loaded), len(read)) == (4, 2, 1)
 
@@ -82,5 +88,30 @@ def test_what_is_shared_is_made_once_and_what_differs_anew(
 def test_no_more_than_two_of_a_kind_are_kept(tmp_path: Path, counted: Callable[[object, str], list[Any]]) -> None:
     built, given = counted(supplies, "initial_model"), Supplies(tmp_path, CPU)
     for seed in (0, 1, 0, 2, 0, 1):
-        given.network(two_steps(seed=seed))
+        given.start(two_steps(seed=seed))
     assert [training.seed for training, *_ in built] == [0, 1, 2, 1]
+
+
+def test_what_is_said_of_the_weights_is_that_of_their_file(tmp_path: Path) -> None:
+    """Digest and changed names are worked out from what moved alone; here they are from the file as a whole."""
+    source = tmp_path / "source.pt"
+    torch.save(initial_model(two_steps(seed=5), CPU).state_dict(), source)
+    given = Supplies(tmp_path, CPU, tmp_path / "shared")
+    for number, (policy, tricks) in enumerate(
+        [
+            ("head", {}),
+            ("full", {}),
+            ("last_stage", {"ema": EmaTrick()}),
+            ("head_bn", {}),
+            ("surgical_first", {}),
+            ("head", {}),
+        ]
+    ):
+        path = tmp_path / f"{number}.pt"
+        training = two_steps(tricks, policy, epochs=2)
+        training = replace(training, origin=Origin("content", str(source)), save_to=str(path))
+        *_, end = train(training, given)
+        assert isinstance(end, Finished)
+        state = weights.read(path)
+        assert end.weights_sha256 == state_sha256(state)
+        assert end.changed == weights.changed(state, weights.read(source))

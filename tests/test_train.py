@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import harness
 from harness import data
 from harness import train as loop
+from harness.bits import state_sha256
 from harness.data import ImageSet
 from harness.data.augment import random_crop
 from harness.data.batches import Batches
@@ -115,7 +116,7 @@ def test_cells_of_a_seed_start_alike_and_see_the_same_images(ready, workspace, m
     for replicate in ready.replicates:
         seen.clear()
         start = initial_model(replicate.training, CPU).state_dict()
-        starts.setdefault(replicate.seed, set()).add(loop.state_sha256(start))
+        starts.setdefault(replicate.seed, set()).add(state_sha256(start))
         run(replicate.training, workspace.cache)
         assert len(set(seen)) == 6
         by_seed.setdefault(replicate.seed, set()).add(tuple(seen))
@@ -253,7 +254,7 @@ def test_saved_weights_are_those_that_were_tested_bit_for_bit(tmp_path):
     state = weights.read(path)
     assert not changed(state, steps[-1].after)
     _, last = run(training, tmp_path)
-    assert loop.state_sha256(state) == last.weights_sha256
+    assert state_sha256(state) == last.weights_sha256
 
     module = initial_model(two_steps(seed=7), CPU)
     module.load_state_dict(state)
@@ -269,11 +270,11 @@ def test_a_training_that_saves_nothing_writes_nothing(tmp_path):
 
 def test_weights_sha256_is_of_names_and_bits():
     state = {"a": torch.tensor([0.0, 1.0]), "b": torch.tensor(3)}
-    sha = loop.state_sha256(state)
-    assert sha == loop.state_sha256(copy_of(state))
+    sha = state_sha256(state)
+    assert sha == state_sha256(copy_of(state))
     for other in (
         {**state, "a": torch.tensor([-0.0, 1.0])},
         {"a": state["a"], "c": state["b"]},
         {**state, "b": torch.tensor(4)},
     ):
-        assert loop.state_sha256(other) != sha
+        assert state_sha256(other) != sha

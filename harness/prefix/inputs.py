@@ -16,6 +16,7 @@ from harness.devices import device_name
 from harness.prefix.cut import cut_of
 from harness.prefix.splice import begin_at
 from harness.prefix.store import Need, stored
+from harness.start import Start
 from harness.supplies import Supplies
 from harness.training import Training
 
@@ -35,7 +36,7 @@ class Inputs:
     """Why the frozen prefix is not computed once after all, where it should have been."""
 
 
-def inputs_of(training: Training, module: nn.Module, splits: Splits, supplies: Supplies) -> Inputs:
+def inputs_of(training: Training, start: Start, module: nn.Module, splits: Splits, supplies: Supplies) -> Inputs:
     """Return the inputs of a training; where its frozen prefix is computed once, `module` is changed to begin after it.
 
     Where the supplies have no folder for what is reused, every step computes it.
@@ -51,7 +52,7 @@ def inputs_of(training: Training, module: nn.Module, splits: Splits, supplies: S
     precision = training.recipe.precision
     dtype = precision.dtype(device.type) if precision else torch.float32
     try:
-        kept = stored(Need(training, cut, module, train, val, test, device, device_name(device), dtype), folder)
+        kept = stored(Need(training, cut, start, train, val, test, device, device_name(device), dtype), folder)
     except Exception as error:  # a shortcut that fails, a full disk among other reasons, ends no training
         kept = f"{type(error).__name__}: {error}"
     if isinstance(kept, str):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,10 @@ from harness.evaluate import BATCH
 from harness.freezing.apply import evaluation_mode, training_mode
 from harness.models import weights
 from harness.models.bfloat16 import spare_strided_convolutions
-from harness.models.stages import is_under
 from harness.prefix.cut import Cut
 from harness.prefix.splice import begin_at, prefix_output
 from harness.seeds import stream
+from harness.start import Start
 from harness.training import Training
 from harness.versions import version_mark
 
@@ -41,7 +39,7 @@ class Need:
 
     training: Training
     cut: Cut
-    module: nn.Module
+    start: Start
     train: ImageSet
     val: ImageSet
     test: ImageSet
@@ -97,14 +95,12 @@ def stored(need: Need, folder: Path) -> Stored | str:
 def _key(need: Need) -> str:
     """Return what stands for all that the bits of a prefix depend on."""
     training = need.training
-    named = {**dict(need.module.named_parameters()), **dict(need.module.named_buffers())}
-    frozen = {name: tensor for name, tensor in named.items() if any(is_under(name, p) for p in need.cut.frozen)}
     return digest(
         {
             "model": plain(training.model),
             "entry": need.cut.entry,
-            "weights": _sha256([*frozen.values()]),
-            "images": [_sha256([images.images]) for images in (need.train, need.val, need.test)],
+            "weights": need.start.content_of(need.cut.frozen),
+            "images": [images.content for images in (need.train, need.val, need.test)],
             "normalised": [list(training.data.mean), list(training.data.std)],
             "views": need.views,
             "batch": [need.size, BATCH],
@@ -114,14 +110,6 @@ def _key(need: Need) -> str:
             "versions": version_mark(),
         }
     )
-
-
-def _sha256(tensors: list[Tensor]) -> str:
-    sha = hashlib.sha256()
-    for tensor in tensors:
-        sha.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return sha.hexdigest()
 
 
 @torch.no_grad()
@@ -152,7 +140,7 @@ def _compute(need: Need) -> Stored | str:
 
 def _copy(need: Need) -> nn.Module:
     """Return a copy of the network in the modes in which it begins to train."""
-    module = deepcopy(need.module)
+    module = need.start.copy()
     if need.dtype == torch.bfloat16 and need.device.type == "cpu":
         spare_strided_convolutions(module)
     training_mode(module, need.training.phases[0])

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from harness.bits import state_sha256
 from harness.errors import HarnessError
 from harness.evaluate import predict
 from harness.learner import Learner, RunningAverage, initial_model
 from harness.models import weights
 from harness.recipe import Conflict, Recipe
-from harness.train import state_sha256
 from harness.tricks.ema import EmaTrick, WarmAverage
 from tests.watching import CPU, State, changed, copy_of, run, two_steps, watch
 
