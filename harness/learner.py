@@ -115,21 +115,29 @@ class Learner:
 
         Its gradients stay until the next, so that the check of the phase can tell what they could have moved.
         """
-        self.optimizer.zero_grad(set_to_none=True)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr * group["lr_factor"]
-            group["peak_lr"] = max(group["peak_lr"], group["lr"])
+        self.begin_step(lr)
         parts, total = self._training.train.accumulate, torch.zeros((), device=self._device)
         for some, wanted in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
             with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
                 loss = self._loss(some, wanted) * (len(some) / len(images))
             self._scaler.scale(loss).backward()
             total += loss.detach()
+        self.end_step()
+        return total
+
+    def begin_step(self, lr: float) -> None:
+        """Set the learning rate, and drop the gradients of the step before."""
+        self.optimizer.zero_grad(set_to_none=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["lr_factor"]
+            group["peak_lr"] = max(group["peak_lr"], group["lr"])
+
+    def end_step(self) -> None:
+        """Move the weights by the gradients that there are, and the average after them."""
         self._scaler.step(self.optimizer)
         self._scaler.update()
         if self._average:
             self._average.update()
-        return total
 
     def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
         made = self.module(images)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from harness.bulk import Course, Step, together
 from harness.checkpoint import Checkpoint
 from harness.data.normalise import Normalise
 from harness.diagnose import diagnose
@@ -18,7 +19,7 @@ from harness.freezing import check
 from harness.learner import Learner
 from harness.models import weights
 from harness.prefix.inputs import inputs_of
-from harness.records import Diagnosed, Epoch, Finished
+from harness.records import Diagnosed, Epoch, Finished, Record
 from harness.schedule import learning_rates, phase_steps
 from harness.supplies import Supplies
 from harness.training import Training
@@ -33,11 +34,22 @@ def train(
     supplies: Supplies,
     keep: Callable[[Checkpoint], None] | None = None,
     saved: Checkpoint | None = None,
-) -> Iterator[Epoch | Diagnosed | Finished]:
+) -> Iterator[Record]:
+    """Run the course of a training by itself; arguments, records and what it raises are those of `course`."""
+    return together([course(training, supplies, keep, saved)])
+
+
+def course(
+    training: Training,
+    supplies: Supplies,
+    keep: Callable[[Checkpoint], None] | None = None,
+    saved: Checkpoint | None = None,
+) -> Course:
     """Train, yield a record for each epoch, then evaluate the last weights on test, once.
 
-    `keep` is handed a checkpoint after each epoch, before its record is yielded; its tensors are those in training.
-    With one that was `saved` the records so far are yielded again, and the rest is trained.
+    Each step is asked for, so that whoever runs the course may take steps of several trainings at once. `keep` is
+    handed a checkpoint after each epoch, before its record is yielded; its tensors are those in training. With one that
+    was `saved` the records so far are yielded again, and the rest is trained.
     Raises Diverged, FreezeViolation, or whatever the data or the network raise.
     """
     began = time.perf_counter() - (saved.wall_s if saved else 0)
@@ -68,7 +80,7 @@ def train(
                 check.verify(module, before, learner.phase, learner.optimizer)
                 before = check.snapshot(module)
                 learner.enter(begins[step])
-            total += learner.step(images, targets, rates[step])
+            total += yield Step(learner, images, targets, rates[step], inputs.head)
             step += 1
         # The one host sync of an epoch.
         train_loss = total.item() / per_epoch

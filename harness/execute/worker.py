@@ -15,15 +15,17 @@ from multiprocessing.connection import Connection
 import torch
 
 from harness import codes
+from harness.bulk import Course, together
 from harness.checkpoint import Checkpoint, Keeper
 from harness.devices import device_name
 from harness.execute.job import Job
 from harness.freezing.check import FreezeViolation
 from harness.leading import Leads
+from harness.prefix.cut import is_linear_head
 from harness.probe import probe
 from harness.records import Failed, FailureKind, Finished, Record, Started
 from harness.supplies import Supplies
-from harness.train import Diverged, now, train
+from harness.train import Diverged, course, now
 from harness.training import Training
 
 _KINDS: dict[type[Exception], FailureKind] = {
@@ -32,6 +34,8 @@ _KINDS: dict[type[Exception], FailureKind] = {
     MemoryError: "out_of_memory",
     torch.OutOfMemoryError: "out_of_memory",
 }
+_SIDE_BY_SIDE = 8
+"""Trainings whose steps may be taken at once: each has a network in memory."""
 _OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """What torch says where it has no class for it: its allocator on the CPU, and libraries that allocate themselves."""
 
@@ -49,13 +53,27 @@ def perform(job: Job, device_called: str, stopped: Callable[[], object] = bool) 
         return
     supplies = Supplies(job.cache, device, job.reuse)
     leads = Leads(job.trainings if job.reuse else ())
-    for number, training in enumerate(job.trainings):
+    for number, side_by_side in enumerate(_groups(job)):
         if number and stopped():
             return
-        yield from _attempt(training, job, supplies, leads)
+        yield from together([_attempt(training, job, supplies, leads) for training in side_by_side])
 
 
-def _attempt(training: Training, job: Job, supplies: Supplies, leads: Leads) -> Iterator[Record]:
+def _groups(job: Job) -> list[list[Training]]:
+    """Return the trainings of a job, those side by side whose steps may be taken at once."""
+    groups: dict[str, list[Training]] = {}
+    for number, training in enumerate(job.trainings):
+        in_bulk = job.reuse and is_linear_head(training)
+        key = f"{training.classes} {training.train.batch_size} {training.data.image_size}" if in_bulk else str(number)
+        groups.setdefault(key, []).append(training)
+    return [
+        group[begin : begin + _SIDE_BY_SIDE]
+        for group in groups.values()
+        for begin in range(0, len(group), _SIDE_BY_SIDE)
+    ]
+
+
+def _attempt(training: Training, job: Job, supplies: Supplies, leads: Leads) -> Course:
     name = device_name(supplies.device)
     keeper = Keeper(job.checkpoints, training, name) if job.checkpoints else None
     saved, lead = keeper.saved if keeper else None, leads.of(training)
@@ -74,11 +92,11 @@ def _attempt(training: Training, job: Job, supplies: Supplies, leads: Leads) -> 
             if keeper:
                 keeper.keep(checkpoint)
 
-        for record in train(training, supplies, keep, saved):
-            if keeper and isinstance(record, Finished):
-                yield replace(record, notes=(*record.notes, *keeper.notes))
-            else:
-                yield record
+        steps = course(training, supplies, keep, saved)
+        item = next(steps)
+        while not isinstance(item, Finished):
+            item = steps.send((yield item))
+        yield replace(item, notes=(*item.notes, *keeper.notes)) if keeper else item
     except Exception as error:  # whatever a training raises is a record, not the end of the grid
         kind = kind_of(error)
         ours = kind in ("diverged", "freeze_violation")

@@ -9,6 +9,15 @@ from harness.training import Training
 from harness.wording import NOTHING_FROZEN
 
 
+def is_linear_head(training: Training) -> bool:
+    """Whether all that learns is one linear layer on what a frozen network makes, in float32 and whole batches."""
+    cut = cut_of(training)
+    if isinstance(cut, str) or training.recipe.precision or training.train.accumulate > 1:
+        return False
+    layout = layout_of(training.model, training.classes, training.kept_classes)
+    return len(cut.stages) == len(layout.stages) - 1 and layout.head == (cut.entry,)
+
+
 @dataclass(frozen=True)
 class Cut:
     """A network in two: stages of which nothing ever moves, and what begins to learn after them."""

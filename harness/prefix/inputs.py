@@ -13,7 +13,7 @@ from harness.data.augment import flips
 from harness.data.batches import Batches
 from harness.data.normalise import Normalise
 from harness.devices import device_name
-from harness.prefix.cut import cut_of
+from harness.prefix.cut import cut_of, is_linear_head
 from harness.prefix.splice import begin_at
 from harness.prefix.store import Need, stored
 from harness.start import Start
@@ -32,6 +32,8 @@ class Inputs:
     val: Images
     test: Images
     normalise: Callable[[Tensor], Tensor]
+    head: nn.Linear | None = None
+    """All that is left of the network, where it is one linear layer that learns in float32 and whole batches."""
     note: str = ""
     """Why the frozen prefix is not computed once after all, where it should have been."""
 
@@ -58,11 +60,13 @@ def inputs_of(training: Training, start: Start, module: nn.Module, splits: Split
     if isinstance(kept, str):
         return replace(plain, note=f"its frozen part was computed at every step: {kept}")
     begin_at(module, cut)
+    rest = module.get_submodule(cut.entry)
     return Inputs(
         StoredBatches(training, train, kept.views, device),
         _StoredSet(kept.val, val.labels),
         _StoredSet(kept.test, test.labels),
         nn.Identity(),
+        rest if is_linear_head(training) and isinstance(rest, nn.Linear) else None,
     )
 
 

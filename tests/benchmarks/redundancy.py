@@ -1,0 +1,230 @@
+"""Redundancy: operations that a grid executes over those of its distinct work.
+
+    python -m tests.benchmarks.redundancy FOLDER
+
+The distinct work is found by brute force, without asking how the harness plans: the grid is trained the plain way, and
+of each step it is noted what it depends on, bit for bit: weights, optimizer, batch, rate, what learns. A step that
+depends on what another one did is no work of its own, nor is what frozen stages make of an image that they have seen.
+Gates are counted apart; there is no probe. Writes `redundancy.csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness import specfile
+from harness import train as loop
+from harness.data import ImageSet
+from harness.digest import plain
+from harness.execute.job import Job
+from harness.execute.worker import perform
+from harness.freezing.resolve import ResolvedPhase
+from harness.learner import Learner
+from harness.models.build import build_model, layout_of
+from harness.models.layout import Layout
+from harness.packing import pack, work_of
+from harness.plan import make_plan
+from harness.prefix import store
+from harness.prefix.cut import Cut
+from harness.prefix.splice import prefix_output
+from harness.records import Failed
+from harness.spec import Model
+from harness.workspace import Workspace
+
+MODEL, CLASSES, SIZE = Model(name="cifar_resnet8"), 4, 8
+SPEC = """\
+name: redundancy
+model: {{name: cifar_resnet8}}
+data: {{name: digits, classes: ["0", "1", "2", "3"], image_size: 8, train_per_class: 48, val_per_class: 16,
+  test_per_class: 16}}
+train: {{epochs: 5, batch_size: 8, lr: 0.01, augment: {{flip: {flip}}}}}
+policies: [{policies}]
+tricks: {{cosine: , mixup: }}
+designs: [one_in]
+seeds: 1
+"""
+GRIDS = {
+    "frozen_heavy": ("head, last_stage, last_2_stages", "false"),
+    "frozen_heavy, mirrored": ("head, last_stage, last_2_stages", "true"),
+    "mixed": ("full, head_bn, last_stage, head, bn_frozen_at_end", "false"),
+    "phased": ("full, head, lp_ft, gradual, head_then_last_2, bn_frozen_at_end", "false"),
+}
+
+
+@dataclass
+class Work:
+    """Operations, by what they are for."""
+
+    all: float = 0.0
+    distinct: float = 0.0
+    gates: float = 0.0
+    seen: set[str] = field(default_factory=set)
+
+    def note(self, key: str, operations: float) -> None:
+        """Count operations that depend on `key` and nothing else."""
+        self.all += operations
+        if key not in self.seen:
+            self.seen.add(key)
+            self.distinct += operations
+
+
+def measure(name: str, folder: Path) -> dict[str, Any]:
+    """Return what a grid executes and what of it is distinct."""
+    path = folder / f"{name}.yaml"
+    policies, flip = GRIDS[name]
+    path.write_text(SPEC.format(policies=policies, flip=flip))
+    place = Workspace(folder)
+    plan = make_plan(specfile.read(path), place)
+    work = [work_of(r.training, r.data, float) for r in plan.replicates]
+    shared = folder / "shared" / name
+    jobs = [Job(trainings, place.cache, reuse=shared) for trainings in pack(work, 2, reuse=True)]
+    executed = _executed(jobs)
+    plain = _distinct([Job((each.training,), place.cache) for each in work])
+    return {
+        "grid": name,
+        "replicates": len(plan.replicates),
+        "plain_gflop": round(plain.all / 1e9, 3),
+        "distinct_gflop": round(plain.distinct / 1e9, 3),
+        "executed_gflop": round(executed.all / 1e9, 3),
+        "gates_gflop": round(executed.gates / 1e9, 3),
+        "rho": round(executed.all / plain.distinct, 4),
+    }
+
+
+def _executed(jobs: list[Job]) -> Work:
+    """Run jobs as the harness does, and count."""
+    work = Work()
+    difference = store._difference
+
+    def gate(*args: Any) -> str:
+        before = counter.get_total_flops()
+        found = difference(*args)
+        work.gates += counter.get_total_flops() - before
+        return found
+
+    store._difference = gate  # type: ignore[assignment]
+    try:
+        with FlopCounterMode(display=False) as counter:
+            _run(jobs)
+    finally:
+        store._difference = difference
+    work.all = counter.get_total_flops() - work.gates
+    return work
+
+
+def _distinct(jobs: list[Job]) -> Work:
+    """Run jobs the plain way, and note what each piece of work depends on."""
+    work, phase = Work(), list[ResolvedPhase]()
+    step, predict = Learner.step, loop.predict  # type: ignore[attr-defined]
+
+    def noted_step(self: Learner, images: Tensor, targets: Tensor, lr: float) -> Tensor:
+        phase[:] = [self.phase]
+        depends = [self.module.state_dict(), self.optimizer.state_dict(), plain(self.phase.groups), lr]
+        key = _digest([*depends, list(self.phase.bn_stats), images, targets])
+        with FlopCounterMode(display=False) as counter:
+            loss = step(self, images, targets, lr)
+        _note(work, self.module, self.phase, key, counter, images)
+        return loss
+
+    def noted_predict(module: nn.Module, images: ImageSet, normalise: Callable[[Tensor], Tensor]) -> Tensor:
+        key = _digest(["evaluated", module.state_dict(), images.images])
+        with FlopCounterMode(display=False) as counter:
+            found = predict(module, images, normalise)
+        _note(work, module, phase[0], key, counter, images.images)
+        return found
+
+    Learner.step = noted_step  # type: ignore[method-assign]
+    loop.predict = noted_predict  # type: ignore[attr-defined, assignment]
+    try:
+        _run(jobs)
+    finally:
+        Learner.step = step  # type: ignore[method-assign]
+        loop.predict = predict  # type: ignore[attr-defined]
+    return work
+
+
+def _note(
+    work: Work, module: nn.Module, phase: ResolvedPhase, key: str, counter: FlopCounterMode, images: Tensor
+) -> None:
+    """Note a pass over images, apart from what frozen stages make of each of them."""
+    frozen = _frozen(phase)
+    state = {name: tensor for name, tensor in module.state_dict().items() if _stage(name) in frozen}
+    each = _forward(len(frozen))
+    work.note(key, counter.get_total_flops() - each * len(images))
+    kind = "evaluated" if images.dtype == torch.uint8 else "trained"  # in batches of another size, with other bits
+    weights = _digest(state)
+    for image in images:
+        work.note(_digest([kind, weights, image]), each)
+
+
+@lru_cache
+def _layout() -> Layout:
+    return layout_of(MODEL, CLASSES)
+
+
+def _stage(name: str) -> str:
+    return _layout().stage(name)
+
+
+def _frozen(phase: ResolvedPhase) -> list[str]:
+    """Return the stages, from the first on, of which nothing moves in a phase."""
+    moving = {_stage(name) for name in phase.moving}
+    return list(takewhile(lambda stage: stage not in moving, (stage for stage, _ in _layout().stages)))
+
+
+@lru_cache
+def _forward(stages: int) -> float:
+    """Return the operations of the first stages on one image."""
+    if not stages:
+        return 0.0
+    module = build_model(MODEL, CLASSES, seed=0).eval()
+    cut = Cut((), _layout().stages[stages][1][0], ())
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        prefix_output(module, cut, torch.zeros(1, 3, SIZE, SIZE))
+    return float(counter.get_total_flops())
+
+
+def _digest(value: Any) -> str:
+    """Return a digest of nested values by the bits of the tensors among them."""
+    sha = hashlib.sha256()
+    leaves, shape = tree_flatten(value)
+    sha.update(str(shape).encode())
+    for leaf in leaves:
+        sha.update(leaf.detach().numpy().tobytes() if isinstance(leaf, Tensor) else repr(leaf).encode())
+    return sha.hexdigest()
+
+
+def _run(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        for record in perform(job, "cpu"):
+            if isinstance(record, Failed):
+                raise RuntimeError(record.reason)
+
+
+def main(folder: Path, grids: Sequence[str] = tuple(GRIDS)) -> list[dict[str, Any]]:
+    """Measure the grids, and write the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [measure(name, folder) for name in grids]
+    with (folder / "redundancy.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+if __name__ == "__main__":
+    for row in main(Path(sys.argv[1])):
+        print(row)
