@@ -9,20 +9,18 @@ from typing import Any, cast
 import pytest
 
 from harness.checkpoint import Checkpoint
-from harness.execute.job import Job
-from harness.execute.worker import perform
 from harness.freezing.policies import POLICIES
 from harness.leading import Leads, family, leaders, shared_epochs
 from harness.learner import Learner
 from harness.recipe import Recipe
-from harness.records import Epoch, Failed, Finished, Started
+from harness.records import Epoch
 from harness.spec import Augment, StepDecay
 from harness.training import Training
 from harness.tricks.cosine import CosineTrick
 from harness.tricks.ema import EmaTrick
 from harness.tricks.label_smoothing import LabelSmoothingTrick
 from harness.tricks.warmup import WarmupTrick
-from tests.watching import two_steps
+from tests.watching import performed, two_steps
 
 EPOCHS = 10
 STEPS = 2
@@ -100,22 +98,6 @@ def test_each_goes_on_from_the_first_that_has_most_in_common() -> None:
     }
 
 
-def numbers(trainings: list[Training], cache: Path, reuse: bool) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return every number of each training, and who led it."""
-    found: dict[str, Any] = {}
-    led: dict[str, str] = {}
-    job = Job(tuple(trainings), cache, reuse=cache / "shared" if reuse else None)
-    for record in perform(job, "cpu"):
-        assert not isinstance(record, Failed), record
-        if isinstance(record, Started) and record.led_by:
-            led[record.digest] = record.led_by
-        elif isinstance(record, Epoch):
-            found.setdefault(record.digest, []).append((record.epoch, record.step, record.train_loss, record.val_top1))
-        elif isinstance(record, Finished):
-            found[record.digest].append((record.weights_sha256, record.test_top1, record.changed))
-    return found, led
-
-
 @pytest.mark.parametrize("tricks", [{}, {"ema": EmaTrick()}, {"cosine": CosineTrick()}], ids=lambda t: "".join(t))
 def test_every_number_is_that_of_a_training_by_itself(tricks: dict[str, Any], tmp_path: Path) -> None:
     """Over all policies, with frozen stages computed once among them: a leader may have them and its follower not."""
@@ -125,8 +107,8 @@ def test_every_number_is_that_of_a_training_by_itself(tricks: dict[str, Any], tm
             trainings += [] if policy.codes else [of(name, tricks)]
         except Exception:
             continue  # of another network
-    plain, nobody = numbers(trainings, tmp_path, reuse=False)
-    shared, led = numbers(trainings, tmp_path, reuse=True)
+    plain, nobody = performed(trainings, tmp_path, reuse=False)
+    shared, led = performed(trainings, tmp_path, reuse=True)
     assert not nobody
     assert len(led) >= 2
     assert shared == plain
@@ -142,7 +124,7 @@ def test_the_leading_epochs_are_trained_once(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(Learner, "step", counted)
     trainings = [of("full"), of("bn_frozen_at_end"), of("lp_ft"), of("head_then_last_2")]
-    found, led = numbers(trainings, tmp_path, reuse=True)
+    found, led = performed(trainings, tmp_path, reuse=True)
     per_epoch = found[trainings[0].digest][0][1]
     assert led == {trainings[1].digest: trainings[0].digest, trainings[3].digest: trainings[2].digest}
     assert len(steps) == per_epoch * (10 + 2 + 10 + 5)

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from harness import train as loop
+from harness.execute.job import Job
+from harness.execute.worker import perform
 from harness.freezing.policies import POLICIES
 from harness.freezing.resolve import resolve
 from harness.learner import Learner
 from harness.models.build import layout_of
-from harness.records import Epoch, Finished
+from harness.records import Epoch, Failed, Finished, Started
 from harness.spec import Data, Model, OptimizerSpec, Train
 from harness.supplies import Supplies
 from harness.training import Training
@@ -99,3 +101,19 @@ def changed(before: State, after: State) -> set[str]:
     """Return the names whose bytes differ; NumPy's bytes, so that it shares nothing with the harness' own check."""
     assert list(before) == list(after)
     return {name for name in before if before[name].numpy().tobytes() != after[name].numpy().tobytes()}
+
+
+def performed(trainings: list[Training], cache: Path, reuse: bool) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return every number of each training, and who led it."""
+    found: dict[str, Any] = {}
+    led: dict[str, str] = {}
+    job = Job(tuple(trainings), cache, reuse=cache / "shared" if reuse else None)
+    for record in perform(job, "cpu"):
+        assert not isinstance(record, Failed), record
+        if isinstance(record, Started) and record.led_by:
+            led[record.digest] = record.led_by
+        elif isinstance(record, Epoch):
+            found.setdefault(record.digest, []).append((record.epoch, record.step, record.train_loss, record.val_top1))
+        elif isinstance(record, Finished):
+            found[record.digest].append((record.weights_sha256, record.test_top1, record.changed))
+    return found, led
