@@ -50,7 +50,7 @@ name: redundancy
 model: {{name: cifar_resnet8}}
 data: {{name: digits, classes: ["0", "1", "2", "3"], image_size: 8, train_per_class: 48, val_per_class: 16,
   test_per_class: 16}}
-train: {{epochs: 5, batch_size: 8, lr: 0.01, augment: {{flip: {flip}}}}}
+train: {{epochs: 5, batch_size: 16, lr: 0.01, augment: {{flip: {flip}}}}}
 policies: [{policies}]
 tricks: {{cosine: , mixup: }}
 designs: [one_in]
@@ -127,23 +127,28 @@ def _executed(jobs: list[Job]) -> Work:
 
 def _distinct(jobs: list[Job]) -> Work:
     """Run jobs the plain way, and note what each piece of work depends on."""
-    work, phase = Work(), list[ResolvedPhase]()
+    work, phase, steps = Work(), list[ResolvedPhase](), dict[tuple[str, tuple[int, ...]], float]()
     step, predict = Learner.step, loop.predict  # type: ignore[attr-defined]
 
     def noted_step(self: Learner, images: Tensor, targets: Tensor, lr: float) -> Tensor:
         phase[:] = [self.phase]
         depends = [self.module.state_dict(), self.optimizer.state_dict(), plain(self.phase.groups), lr]
         key = _digest([*depends, list(self.phase.bn_stats), images, targets])
-        with FlopCounterMode(display=False) as counter:
+        shape = (_digest([plain(self.phase.groups), list(self.phase.bn_stats)]), tuple(images.shape))
+        if shape in steps:
             loss = step(self, images, targets, lr)
-        _note(work, self.module, self.phase, key, counter, images)
+        else:
+            with FlopCounterMode(display=False) as counter:
+                loss = step(self, images, targets, lr)
+            steps[shape] = float(counter.get_total_flops())
+        _note(work, self.module, self.phase, key, steps[shape], images)
         return loss
 
     def noted_predict(module: nn.Module, images: ImageSet, normalise: Callable[[Tensor], Tensor]) -> Tensor:
         key = _digest(["evaluated", module.state_dict(), images.images])
         with FlopCounterMode(display=False) as counter:
             found = predict(module, images, normalise)
-        _note(work, module, phase[0], key, counter, images.images)
+        _note(work, module, phase[0], key, float(counter.get_total_flops()), images.images)
         return found
 
     Learner.step = noted_step  # type: ignore[method-assign]
@@ -156,14 +161,12 @@ def _distinct(jobs: list[Job]) -> Work:
     return work
 
 
-def _note(
-    work: Work, module: nn.Module, phase: ResolvedPhase, key: str, counter: FlopCounterMode, images: Tensor
-) -> None:
+def _note(work: Work, module: nn.Module, phase: ResolvedPhase, key: str, operations: float, images: Tensor) -> None:
     """Note a pass over images, apart from what frozen stages make of each of them."""
     frozen = _frozen(phase)
     state = {name: tensor for name, tensor in module.state_dict().items() if _stage(name) in frozen}
     each = _forward(len(frozen))
-    work.note(key, counter.get_total_flops() - each * len(images))
+    work.note(key, operations - each * len(images))
     kind = "evaluated" if images.dtype == torch.uint8 else "trained"  # in batches of another size, with other bits
     weights = _digest(state)
     for image in images:
