@@ -38,11 +38,13 @@ def options(spec: OptimizerSpec) -> dict[str, Any]:
     return {**(_NESTEROV if spec.name == "SGD" else {}), **given}
 
 
-def check(spec: OptimizerSpec) -> None:
-    """Raise HarnessError for an optimizer, an option or a value that torch does not have."""
+def check(spec: OptimizerSpec, fused: bool = False) -> None:
+    """Raise HarnessError for an optimizer, an option, a value or a fused step that torch does not have."""
     if spec.name not in names():
         raise HarnessError(unknown("optimizer", spec.name, names()))
-    legal = [key for key in inspect.signature(_kind(spec)).parameters if key not in _OURS | _SWITCHES]
+    legal = [key for key in _parameters(spec.name) if key not in _OURS | _SWITCHES]
+    if fused and spec.name not in (having := [name for name in names() if "fused" in _parameters(name)]):
+        raise HarnessError(f"train.fused: {spec.name} has no fused step; {', '.join(having)} have one")
     for key in spec.options:
         if key not in legal:
             raise HarnessError(unknown(f"option of {spec.name}", key, legal))
@@ -52,11 +54,12 @@ def check(spec: OptimizerSpec) -> None:
         raise HarnessError(f"{spec.name} refuses {options(spec)}: {error}") from None
 
 
-def make(spec: OptimizerSpec, groups: Iterable[dict[str, Any]], lr: float) -> Optimizer:
-    """Make the optimizer over parameter groups, each with its weight decay."""
-    made: Optimizer = _kind(spec)(groups, lr=lr, **options(spec))
+def make(spec: OptimizerSpec, groups: Iterable[dict[str, Any]], lr: float, fused: bool = False) -> Optimizer:
+    """Make the optimizer over parameter groups, each with its weight decay; `fused` takes a step in one kernel."""
+    switches = {"fused": True} if fused else {}
+    made: Optimizer = getattr(torch.optim, spec.name)(groups, lr=lr, **options(spec), **switches)
     return made
 
 
-def _kind(spec: OptimizerSpec) -> Any:
-    return getattr(torch.optim, spec.name)
+def _parameters(name: str) -> Iterable[str]:
+    return inspect.signature(getattr(torch.optim, name)).parameters
