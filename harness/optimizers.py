@@ -45,6 +45,8 @@ def check(spec: OptimizerSpec, fused: bool = False) -> None:
     legal = [key for key in _parameters(spec.name) if key not in _OURS | _SWITCHES]
     if fused and spec.name not in (having := [name for name in names() if "fused" in _parameters(name)]):
         raise HarnessError(f"train.fused: {spec.name} has no fused step; {', '.join(having)} have one")
+    if fused and spec.options.get("dampening"):
+        raise HarnessError("train.fused: a fused SGD damps its first gradient too, as no other; leave `dampening` out")
     for key in spec.options:
         if key not in legal:
             raise HarnessError(unknown(f"option of {spec.name}", key, legal))
@@ -58,7 +60,21 @@ def make(spec: OptimizerSpec, groups: Iterable[dict[str, Any]], lr: float, fused
     """Make the optimizer over parameter groups, each with its weight decay; `fused` takes a step in one kernel."""
     switches = {"fused": True} if fused else {}
     made: Optimizer = getattr(torch.optim, spec.name)(groups, lr=lr, **options(spec), **switches)
+    if fused and spec.name == "SGD":
+        _begin_momentum(made)
     return made
+
+
+def _begin_momentum(sgd: Optimizer) -> None:
+    """Let momentum begin at 0, which is where it begins anyway.
+
+    torch's fused SGD makes it in the first step: for all parameters of a group at once, so that none could begin to
+    learn later than another, and of memory as it is found where float16 overflows in that step and it is skipped.
+    """
+    for group in sgd.param_groups:
+        if group["momentum"]:
+            for parameter in group["params"]:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _parameters(name: str) -> Iterable[str]:
