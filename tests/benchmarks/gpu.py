@@ -3,8 +3,8 @@
 `python -m tests.benchmarks.gpu FOLDER [--budget 560] [--device cuda:0] [--only checks,limits,speed,packing,streaming]`
 writes `checks.csv`, `limits.csv`, `speed.csv`, `packing.csv`, `streaming.csv` and `skipped.csv` into FOLDER, each row
 as soon as it is known, and ends within the budget: what there was no time for is in `skipped.csv`. It needs torch from
-2.11 on, torchvision, numpy, scikit-learn, threadpoolctl, pillow and pydantic, and no mlflow. `--device cpu` measures a small
-network on a processor; `--tiny` runs everything once on next to nothing, to see that it runs.
+2.11 on, torchvision, numpy, scikit-learn, threadpoolctl, pillow and pydantic, and no mlflow. `--device cpu` measures a
+small network on a processor; `--tiny` runs everything once on next to nothing, to see that it runs.
 
 Speed is that of `Learner.step` in the loop of a job: images as bytes on the device, mirrored at random and normalised
 there. `tflops` counts convolutions and matrix products; `of_limit` is its share of a large matrix product in that
