@@ -97,8 +97,11 @@ def begin(training: Training, device: torch.device, images: Images | None = None
     return Learner(initial_model(training, device), training), Batches(training, found, device)
 
 
-def checks(device: torch.device, folder: Path, model: str, size: int, modes: list[Compile]) -> Iterator[Check]:
-    """Yield the checks of a small network on images of `size` pixels."""
+def checks(
+    device: torch.device, folder: Path, small: tuple[str, int], reused: tuple[str, int], modes: list[Compile]
+) -> Iterator[Check]:
+    """Yield the checks of a small network on images of so many pixels, and of another one's frozen stages."""
+    model, size = small
     for precision in PRECISIONS:
         yield f"host syncs in an epoch, {precision}", lambda p=precision: no_sync(device, model, size, p)  # type: ignore[misc]
         for policy in POLICIES:
@@ -110,13 +113,13 @@ def checks(device: torch.device, folder: Path, model: str, size: int, modes: lis
                     ),
                 )
     settings: list[dict[str, Any]] = [{}, {"channels_last": True}, {"fused": True}]
-    settings += [{"channels_last": True, "fused": True, "compile": mode} for mode in modes]
+    compiled = [{"channels_last": True, "fused": True, "compile": mode} for mode in modes]
     for precision in PRECISIONS:
         for policy in ("head", "last_stage"):
             for setting in settings[:2]:
-                training = case(model, size, precision, policy, **setting)
+                training = case(*reused, precision, policy, **setting)
                 yield f"reuse under {policy}, {precision} {setting}", lambda t=training: reuse(t, device, folder)  # type: ignore[misc]
-        for setting in settings:
+        for setting in settings + (compiled if precision == "bf16" else []):
             training = case(model, size, precision, **setting)
             yield f"same bits twice, {precision} {setting}", lambda t=training: twice(t, device)  # type: ignore[misc]
             yield f"resumed, {precision} {setting}", lambda t=training: resumed(t, device)  # type: ignore[misc]
