@@ -9,6 +9,7 @@ from typing import Literal, TypeVar, get_args
 
 import torch
 
+from harness import optimizers
 from harness.data import Survey, survey
 from harness.digest import digest
 from harness.errors import HarnessError, unknown
@@ -214,6 +215,8 @@ class Ground:
                 f"source and target share the images of class {', '.join(sorted(shared))}, so test images of the "
                 "target would be trained on; give each task classes of its own"
             )
+        with self._study.placing("weights", "pretrain", "train", "optimizer"):
+            optimizers.check(source.train.optimizer, source.train.fused)
         model = self._model(recipe, "source")
         training = Training(
             model=model,

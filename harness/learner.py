@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from harness import optimizers
+from harness import compute, optimizers
 from harness.freezing.apply import begin_phase, evaluation_mode, restore_gradients, training_mode
 from harness.freezing.resolve import ResolvedPhase
 from harness.models import outputs, weights
@@ -34,7 +34,7 @@ def initial_model(training: Training, device: torch.device, source: weights.Stat
     for _, init in training.recipe.inits:
         init(module, layout_of(training.model, training.classes, training.kept_classes))
     seed_layers(training)
-    return module.to(device)
+    return module.to(device).to(memory_format=compute.memory_format(training.train))
 
 
 def seed_layers(training: Training) -> None:
@@ -49,13 +49,14 @@ def teacher_of(training: Training, device: torch.device) -> nn.Module | None:
     module = build_model(training.teacher.model, training.classes, seed=0)
     weights.load_backbone(module, weights.read(Path(training.teacher.origin.path)), head=())
     evaluation_mode(module)
-    return module.to(device)
+    return module.to(device).to(memory_format=compute.memory_format(training.train))
 
 
 class Learner:
     """A network in training, on the device it lies on.
 
-    Losses stay on the device, and no step waits for it but one in float16: its gradients are searched for infinities.
+    Losses stay on the device, and no step waits for it but one in float16 whose optimizer is not fused: its gradients
+    are searched for infinities.
     """
 
     phase: ResolvedPhase
@@ -66,6 +67,7 @@ class Learner:
         self.module, self._training = module, training
         self._device = next(module.parameters()).device
         recipe = training.recipe
+        self._forward = compute.forward_of(training.train, self._device)
         self._dtype = recipe.precision.dtype(self._device.type) if recipe.precision else torch.float32
         if self._dtype == torch.bfloat16 and self._device.type == "cpu":
             spare_strided_convolutions(module)
@@ -101,6 +103,7 @@ class Learner:
                 for group in phase.groups
             ],
             train.lr,
+            train.fused,
         )
         for name in phase.trainable:
             if parameters[name] in previous:
@@ -140,12 +143,12 @@ class Learner:
             self._average.update()
 
     def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
-        made = self.module(images)
+        made = self._forward(self.module, images)
         loss = outputs.loss(made, targets)
         if self._teacher is None:
             return loss
         with torch.no_grad():
-            teacher_logits = self._teacher(images)
+            teacher_logits = self._forward(self._teacher, images)
         for term in self._training.recipe.loss_terms:
             loss = term.hard_weight * loss + term(outputs.logits_of(made), teacher_logits.float())
         return loss

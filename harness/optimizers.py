@@ -38,11 +38,15 @@ def options(spec: OptimizerSpec) -> dict[str, Any]:
     return {**(_NESTEROV if spec.name == "SGD" else {}), **given}
 
 
-def check(spec: OptimizerSpec) -> None:
-    """Raise HarnessError for an optimizer, an option or a value that torch does not have."""
+def check(spec: OptimizerSpec, fused: bool = False) -> None:
+    """Raise HarnessError for an optimizer, an option, a value or a fused step that torch does not have."""
     if spec.name not in names():
         raise HarnessError(unknown("optimizer", spec.name, names()))
-    legal = [key for key in inspect.signature(_kind(spec)).parameters if key not in _OURS | _SWITCHES]
+    legal = [key for key in _parameters(spec.name) if key not in _OURS | _SWITCHES]
+    if fused and spec.name not in (having := [name for name in names() if "fused" in _parameters(name)]):
+        raise HarnessError(f"train.fused: {spec.name} has no fused step; {', '.join(having)} have one")
+    if fused and spec.options.get("dampening"):
+        raise HarnessError("train.fused: a fused SGD damps its first gradient too, as no other; leave `dampening` out")
     for key in spec.options:
         if key not in legal:
             raise HarnessError(unknown(f"option of {spec.name}", key, legal))
@@ -52,11 +56,26 @@ def check(spec: OptimizerSpec) -> None:
         raise HarnessError(f"{spec.name} refuses {options(spec)}: {error}") from None
 
 
-def make(spec: OptimizerSpec, groups: Iterable[dict[str, Any]], lr: float) -> Optimizer:
-    """Make the optimizer over parameter groups, each with its weight decay."""
-    made: Optimizer = _kind(spec)(groups, lr=lr, **options(spec))
+def make(spec: OptimizerSpec, groups: Iterable[dict[str, Any]], lr: float, fused: bool = False) -> Optimizer:
+    """Make the optimizer over parameter groups, each with its weight decay; `fused` takes a step in one kernel."""
+    switches = {"fused": True} if fused else {}
+    made: Optimizer = getattr(torch.optim, spec.name)(groups, lr=lr, **options(spec), **switches)
+    if fused and spec.name == "SGD":
+        _begin_momentum(made)
     return made
 
 
-def _kind(spec: OptimizerSpec) -> Any:
-    return getattr(torch.optim, spec.name)
+def _begin_momentum(sgd: Optimizer) -> None:
+    """Let momentum begin at 0, which is where it begins anyway.
+
+    torch's fused SGD makes it in the first step: for all parameters of a group at once, so that none could begin to
+    learn later than another, and of memory as it is found where float16 overflows in that step and it is skipped.
+    """
+    for group in sgd.param_groups:
+        if group["momentum"]:
+            for parameter in group["params"]:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+def _parameters(name: str) -> Iterable[str]:
+    return inspect.signature(getattr(torch.optim, name)).parameters

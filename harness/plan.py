@@ -76,7 +76,7 @@ class Replicate:
     def in_smaller_parts(self) -> Replicate | None:
         """Return it with batches in twice as many parts, which is another training; None where they are too small."""
         train = self.training.train
-        if 4 * train.accumulate > train.batch_size:  # batch norm cannot do with parts of one image
+        if train.records_graphs or 4 * train.accumulate > train.batch_size:  # batch norm wants more than one image
             return None
         made = replace(self.training, train=train.model_copy(update={"accumulate": 2 * train.accumulate}))
         return replace(self, training=made, program=made.digest, planned=self.planned or self.training.digest)
@@ -216,7 +216,7 @@ class _Expansion:
         self.replicates: list[Replicate] = []
         self.candidates: list[Candidate] = []
         with study.placing("train", "optimizer"):
-            optimizers.check(ground.spec.train.optimizer)
+            optimizers.check(ground.spec.train.optimizer, ground.spec.train.fused)
         for name in ground.spec.policies:
             self._expand(name, ground.spec.policy(name))
 

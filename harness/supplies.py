@@ -54,7 +54,7 @@ class Supplies:
 def _start_of(training: Training) -> str:
     """Return what stands for all that a network depends on before its first step."""
     named = (training.model, training.classes, training.kept_classes, training.head, training.origin)
-    return digest([*named, training.recipe.inits, training.seed])
+    return digest([*named, training.recipe.inits, training.seed, training.train.channels_last])
 
 
 class _Kept(Generic[_Thing]):

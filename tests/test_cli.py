@@ -210,6 +210,26 @@ def test_compare_prints_and_writes(tmp_path: Path) -> None:
         (("batch_size: 8, lr: 0.05, augment", "batch_size: 999, lr: 0.05, augment"), [], ["batch_size", "999", "24"]),
         (("name: tiny", "name: ../tiny"), [], ["tiny.yaml:1", "../tiny"]),
         (("seeds: 2", "seeds: 2"), ["--devices", "tpu"], ["tpu", "cuda"]),
+        (
+            ("lr: 0.05, augment", "lr: 0.05, fused: true, optimizer: NAdam, augment"),
+            [],
+            ["tiny.yaml:8: train.optimizer", "NAdam has no fused step", "AdamW, SGD have one"],
+        ),
+        (
+            ("train: {epochs: 1,", "train: {epochs: 1, fused: true, optimizer: NAdam,"),
+            [],
+            ["tiny.yaml:6: weights.pretrain.train.optimizer", "NAdam has no fused step"],
+        ),
+        (
+            ("lr: 0.05, augment", "lr: 0.05, compile: reduce-overhead, augment"),
+            ["--devices", "cpu"],
+            ["train.compile: reduce-overhead", "CUDA graphs", "none on cpu"],
+        ),
+        (
+            ("lr: 0.05, augment", "lr: 0.05, compile: all, augment"),
+            [],
+            ["tiny.yaml:8: train.compile", '"all"', "reduce-overhead"],
+        ),
         (("seeds: 2", "seeds: 2"), ["--set", "train.lr=fast"], ["--set train.lr=fast", "number"]),
     ],
 )

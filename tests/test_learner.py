@@ -169,10 +169,15 @@ def test_under_every_policy_a_scaled_step_has_gradients_to_search(policy):
     assert changed(before, learner.module.state_dict()) == training.phases[0].moving
 
 
-def test_no_step_in_float32_or_bfloat16_waits_for_the_device(monkeypatch):
-    """Neither reads a number back: that is what would wait for a GPU."""
-    for precision in (None, HalfPrecision()):
-        training = replace(two_steps(), recipe=Recipe(precision=precision, average=WarmAverage(0.9998)))
+@pytest.mark.parametrize(
+    ("precision", "fused"),
+    [(None, False), (HalfPrecision(), False), (None, True), (HalfPrecision(), True), (Float16(), True)],
+)
+def test_no_step_but_one_in_float16_that_is_not_fused_waits_for_the_device(monkeypatch, precision, fused):
+    """None reads a number back: that is what would wait for a GPU."""
+    for policy in ("full", "head"):
+        training = two_steps(policy=policy, fused=fused, channels_last=fused)
+        training = replace(training, recipe=Recipe(precision=precision, average=WarmAverage(0.9998)))
         learner = Learner(initial_model(training, CPU), training)
         with monkeypatch.context() as patch:
             for name in ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__"):

@@ -146,3 +146,18 @@ def test_the_optimizer_changes_the_training(tmp_path):
         for name in optimizers.names()
     }
     assert len(set(hashes.values())) == len(hashes)
+
+
+@pytest.mark.parametrize("name", sorted({*optimizers.names()} - {"SGD", "Adam", "AdamW", "Adagrad"}))
+def test_an_optimizer_without_a_fused_step_is_refused_with_those_that_have_one(name):
+    optimizers.check(OptimizerSpec(name=name))
+    with pytest.raises(HarnessError, match=f"^train.fused: {name} has no fused step; .*AdamW, SGD have one"):
+        optimizers.check(OptimizerSpec(name=name), fused=True)
+
+
+def test_a_fused_sgd_has_no_dampening():
+    """It begins with momentum of 0, from which a first gradient would be damped; other SGDs take the first as it is."""
+    damped = OptimizerSpec(options={"momentum": 0.9, "nesterov": False, "dampening": 0.1})
+    optimizers.check(damped)
+    with pytest.raises(HarnessError, match="leave `dampening` out"):
+        optimizers.check(damped, fused=True)

@@ -231,6 +231,10 @@ CHANGES = [
     "train.augment.flip=false",
     "train.augment.crop_padding=0",
     "train.threads=2",
+    "train.channels_last=true",
+    "train.fused=true",
+    "train.compile=default",
+    "train.compile=reduce-overhead",
     "policies=[head]",
     "policies=[head_bn]",
     "policies=[full_bn_frozen]",
@@ -245,6 +249,12 @@ CHANGES = [
 @pytest.mark.parametrize("override", CHANGES)
 def test_digest_changes_with_what_changes_numbers(plan, planned, override):
     assert planned(override).replicates[0].training.digest != training(plan).digest
+
+
+def test_a_batch_whose_steps_are_graphs_is_not_split(planned):
+    whole, recorded = (planned(f"train.compile={mode}").replicates[0] for mode in ("default", "reduce-overhead"))
+    assert whole.in_smaller_parts().training.train.accumulate == 2
+    assert recorded.in_smaller_parts() is None
 
 
 def test_every_change_is_a_training_of_its_own(planned):

@@ -70,6 +70,7 @@ FLIPPED: dict[str, Any] = {"epochs": 3, "augment": FLIP}
         ("head", {}, {**FLIPPED, "accumulate": 2}),
         ("head", {}, {**PLAIN, "batch_size": 6}),
         ("last_stage", {}, FLIPPED),
+        ("last_stage", {}, {**FLIPPED, "channels_last": True, "fused": True}),
         ("last_stage", {"ema": EmaTrick(), "mixed_precision": MixedPrecisionTrick()}, FLIPPED),
     ],
 )
@@ -120,6 +121,7 @@ def test_tricks_rates_and_seeds_share_what_they_can(tmp_path: Path, computed: li
         two_steps(policy="head", epochs=1, batch_size=4),
         two_steps(policy="head", epochs=1, augment=FLIP),
         two_steps({"mixed_precision": MixedPrecisionTrick()}, "head", epochs=1),
+        two_steps(policy="head", epochs=1, channels_last=True),
     ):
         before = len(computed)
         numbers(training, tmp_path, tmp_path / "shared")
@@ -209,6 +211,7 @@ Change = Callable[[], Training]
         (lambda: two_steps({"mixup": MixupTrick()}, "head"), "mixed"),
         (lambda: two_steps(policy="head", accumulate=3), "parts of several sizes"),
         (lambda: replace(two_steps(policy="head"), diagnose=True), "inspected"),
+        (lambda: two_steps(policy="head", compile="default"), "compiled as a whole"),
     ],
 )
 def test_refusals_have_a_reason(make: Change, why: str) -> None:

@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.devices import sent
+
 
 def random_flip(images: Tensor, generator: np.random.Generator) -> Tensor:
     """Mirror each of images [N, C, H, W] left to right with probability ½."""
-    flip = flips(len(images), generator).to(images.device)
+    flip = sent(flips(len(images), generator), images.device)
     return torch.where(flip[:, None, None, None], images.flip(3), images)
 
 
@@ -27,7 +29,7 @@ def random_crop(images: Tensor, padding: int, generator: np.random.Generator) ->
     n, _, height, width = images.shape
     # Reflection is not implemented for integers; bytes are exact in float32.
     padded = F.pad(images.float(), (padding,) * 4, mode="reflect").to(images.dtype)
-    offsets = torch.from_numpy(generator.integers(0, 2 * padding + 1, size=(2, n))).to(images.device)
+    offsets = sent(generator.integers(0, 2 * padding + 1, size=(2, n)), images.device)
     rows = offsets[0][:, None] + torch.arange(height, device=images.device)
     columns = offsets[1][:, None] + torch.arange(width, device=images.device)
     batch = torch.arange(n, device=images.device)[:, None, None]
@@ -69,7 +71,7 @@ def resized_crop(images: Tensor, corner: np.ndarray, size: np.ndarray) -> Tensor
     whole = images.shape[2:]
     places = []
     for axis, pixels in enumerate(whole):
-        start, length = (torch.from_numpy(values[:, axis, None]).to(images.device) for values in (corner, size))
+        start, length = (sent(values[:, axis, None], images.device) for values in (corner, size))
         # The centre of each new pixel within the window; beyond the centres of its outermost pixels nothing is blended.
         inside = (torch.arange(pixels, device=images.device, dtype=torch.float64) + 0.5) * length / pixels - 0.5
         place = start + torch.minimum(inside.clamp(min=0), length - 1)
@@ -97,9 +99,9 @@ def adjusted(images: Tensor, factors: np.ndarray, order: np.ndarray) -> Tensor:
     images = images.clone()
     for turn in order.T:
         for number, other_of in enumerate(_ADJUSTMENTS):
-            rows = torch.from_numpy(np.flatnonzero(turn == number)).to(images.device)
+            rows = sent(np.flatnonzero(turn == number), images.device)
             mine = factors[turn == number, number, None, None, None]
-            share, rest = (torch.from_numpy(values).float().to(images.device) for values in (mine, 1 - mine))
+            share, rest = (sent(values, images.device).float() for values in (mine, 1 - mine))
             picked = images[rows]
             images[rows] = (share * picked + rest * other_of(picked)).clamp(0, 255).to(images.dtype)
     return images

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from harness.bits import content_sha256
 from harness.data.decoding import Undecoded
+from harness.devices import sent
 
 
 class Images(Protocol):
@@ -46,7 +47,7 @@ class ImageSet:
 
     def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images and labels of `rows`, `batch_size` at a time."""
-        for index in rows.to(self.labels.device).split(batch_size):
+        for index in sent(rows, self.labels.device).split(batch_size):
             yield self.images[index], self.labels[index]
 
 
@@ -80,7 +81,7 @@ class StreamedImages:
         self._pass += 1
         mine = self._pass
         self._asked[:] = [self._rows[index.numpy()].tolist() for index in rows.split(batch_size)]
-        labels = self.labels[rows.to(self._device)].split(batch_size)
+        labels = self.labels[sent(rows, self._device)].split(batch_size)
         for images, batch_labels in zip(self._loader, labels, strict=True):
             yield images.to(self._device, non_blocking=True), batch_labels
             if mine != self._pass:

@@ -53,6 +53,8 @@ def cut_of(training: Training) -> Cut | str:
         return "inputs are mixed"
     if training.train.batch_size % training.train.accumulate:
         return "batches come in parts of several sizes"
+    if training.train.compile != "none":
+        return "the network is compiled as a whole"
     if training.teacher:
         return "its teacher sees the images"
     if training.diagnose:

@@ -12,7 +12,7 @@ from harness.data import Images, ImageSet, Splits
 from harness.data.augment import flips
 from harness.data.batches import Batches
 from harness.data.normalise import Normalise
-from harness.devices import device_name
+from harness.devices import device_name, sent
 from harness.prefix.cut import cut_of, is_linear_head
 from harness.prefix.splice import begin_at
 from harness.prefix.store import Need, stored
@@ -85,8 +85,8 @@ class StoredBatches(Batches):
             if self._training.train.augment.flip:
                 at = rows + len(self._labels) * flips(len(rows), self._flip)
             yield (
-                self._views[at.to(self._views.device)].to(self._device),
-                self.targets(self._labels[rows.to(self._device)]),
+                _rows_of(self._views, at, self._device),
+                self.targets(self._labels[sent(rows, self._device)]),
             )
 
 
@@ -102,7 +102,13 @@ class _StoredSet:
 
     def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         for index in rows.split(batch_size):
-            yield self.made[index].to(self.labels.device), self.labels[index.to(self.labels.device)]
+            device = self.labels.device
+            yield _rows_of(self.made, index, device), self.labels[sent(index, device)]
+
+
+def _rows_of(kept: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    """Return `rows` of what is kept, on the device where it does not lie there."""
+    return kept[sent(rows, device)] if kept.device.type == device.type else sent(kept[rows], device)
 
 
 def _near(views: Tensor, device: torch.device) -> Tensor:

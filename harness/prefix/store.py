@@ -106,6 +106,7 @@ def _key(need: Need) -> str:
             "batch": [need.size, BATCH],
             "threads": torch.get_num_threads(),
             "dtype": str(need.dtype),
+            "channels_last": training.train.channels_last,
             "device": need.device_name,
             "versions": version_mark(),
         }

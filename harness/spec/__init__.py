@@ -3,11 +3,12 @@
 from harness.spec.axes import Levels
 from harness.spec.designs import DesignOf, Exclusion, Fraction, RandomOrders, Requirement
 from harness.spec.primary import Primary
-from harness.spec.sections import Augment, Data, Model, OptimizerSpec, Pretrain, StepDecay, Train, Weights
+from harness.spec.sections import Augment, Compile, Data, Model, OptimizerSpec, Pretrain, StepDecay, Train, Weights
 from harness.spec.study import Spec, Throughput, TrickSpec, Tune
 
 __all__ = [
     "Augment",
+    "Compile",
     "Data",
     "DesignOf",
     "Exclusion",

@@ -11,6 +11,8 @@ from harness.models.zoo import MODELS, Part, refusal
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Compile = Literal["none", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+"""Modes of torch.compile, and none."""
 _SELECTIONS = ("all", "none", "bn")
 """What policies select besides stages."""
 
@@ -18,6 +20,11 @@ _SELECTIONS = ("all", "none", "bn")
 def _no_identity(default: Any) -> Any:
     """Declare a field that changes no number of a training, so that it is no part of its identity."""
     return Field(default=default, json_schema_extra={"identity": False})
+
+
+def _setting(default: Any, **constraints: Any) -> Any:
+    """Declare a field that is part of a training's identity where it is used, for trainings are older than it."""
+    return Field(default=default, json_schema_extra={"identity": "unless default"}, **constraints)
 
 
 class Section(BaseModel):
@@ -146,7 +153,7 @@ class Train(Section):
 
     epochs: Positive
     batch_size: Positive
-    accumulate: Annotated[int, Field(ge=1, json_schema_extra={"identity": "unless default"})] = 1
+    accumulate: int = _setting(1, ge=1)
     """Parts of a batch, one after another, their gradients added up before a step; batch norm sees a part at a time."""
     lr: Rate
     """Base learning rate, by which every factor is multiplied."""
@@ -157,6 +164,12 @@ class Train(Section):
     augment: Augment = Augment()
     threads: Positive = 1
     """Processor threads of each training; more than one changes bits, so it belongs to the spec."""
+    channels_last: bool = _setting(False)
+    """Let the values of a pixel lie side by side in memory, where 16-bit convolutions on a GPU are fastest."""
+    fused: bool = _setting(False)
+    """Take each optimizer step in one kernel; SGD, Adam, AdamW and Adagrad have one."""
+    compile: Compile = _setting("none")
+    """How torch.compile makes the network of a training step into kernels; evaluation is never compiled."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -165,7 +178,17 @@ class Train(Section):
                 f"accumulate: batches of {self.batch_size} in {self.accumulate} parts leave parts of one image, which "
                 f"batch norm cannot do with; at most {max(1, self.batch_size // 2)}"
             )
+        if self.accumulate > 1 and self.records_graphs:
+            raise ValueError(
+                f"compile: {self.compile} records CUDA graphs, and gradients of {self.accumulate} parts of a batch "
+                "(`accumulate`) cannot be added up over those; use default or max-autotune-no-cudagraphs"
+            )
         return self
+
+    @property
+    def records_graphs(self) -> bool:
+        """Whether steps are CUDA graphs, recorded once and replayed."""
+        return self.compile in ("reduce-overhead", "max-autotune")
 
 
 def _pairs(value: Any) -> Any:

@@ -45,12 +45,12 @@ class BatchCutMix:
 
     def __call__(self, images: Tensor, targets: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Mix images [N, C, H, W] and targets [N, K]."""
-        import torch  # here, so that listing the tricks does not wait for it
+        from harness.devices import sent  # here, so that listing the tricks does not wait for torch
 
         height, width = images.shape[-2:]
         lam = generator.beta(self.alpha, self.alpha)
         row, column = int(generator.integers(height)), int(generator.integers(width))
-        order = torch.from_numpy(generator.permutation(len(images))).to(images.device)
+        order = sent(generator.permutation(len(images)), images.device)
         return cutmix(images, targets, box_around(row, column, lam, height, width), order)
 
 

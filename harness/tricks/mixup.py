@@ -27,10 +27,10 @@ class BatchMixup:
 
     def __call__(self, images: Tensor, targets: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Mix images [N, C, H, W] and targets [N, K]."""
-        import torch  # here, so that listing the tricks does not wait for it
+        from harness.devices import sent  # here, so that listing the tricks does not wait for torch
 
         lam = generator.beta(self.alpha, self.alpha)
-        order = torch.from_numpy(generator.permutation(len(images))).to(images.device)
+        order = sent(generator.permutation(len(images)), images.device)
         return mixup(images, targets, lam, order)
 
 

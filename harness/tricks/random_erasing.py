@@ -50,7 +50,9 @@ class EraseBoxes:
         """Map uint8 images [N, 3, H, W]."""
         import torch  # here, so that listing the tricks does not wait for it
 
-        value = torch.tensor(self.value, dtype=images.dtype, device=images.device)[:, None, None]
+        from harness.devices import sent
+
+        value = sent(torch.tensor(self.value, dtype=images.dtype), images.device)[:, None, None]
         count, _, height, width = images.shape
         boxes = self.boxes(count, height, width, generator).tolist()
         erased = images.clone()

@@ -77,12 +77,14 @@ class OneOperation:
         """Map uint8 images [N, 3, H, W]; those that drew alike are mapped together."""
         import torch  # here, so that listing the tricks does not wait for it
 
+        from harness.devices import sent
+
         space = list(operations().values())
         operation = generator.integers(len(space), size=len(images))
         sizes = np.array([len(each.magnitudes) for each in space])
         magnitude = (generator.random(len(images)) * sizes[operation]).astype(int)
         drawn, group = np.unique(np.stack([operation, magnitude]), axis=1, return_inverse=True)
-        order = torch.from_numpy(np.argsort(group, kind="stable")).to(images.device)
+        order = sent(np.argsort(group, kind="stable"), images.device)
         parts = images[order].split(np.bincount(group).tolist())
         mapped = []
         for part, (which, at) in zip(parts, drawn.T, strict=True):
