@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from harness.errors import HarnessError, NotThere
 from harness.execute import Executor
 from harness.execute.devices import choose, places
@@ -62,7 +60,7 @@ def executor(means: Means, plan: Plan, cache: Path) -> Iterator[tuple[Executor, 
     yield InlineExecutor(at[0]) if means.inline else LocalExecutor(at), at[0]
 
 
-def places_of(plan: Plan, devices: list[torch.device], jobs: int | None) -> list[str]:
+def places_of(plan: Plan, devices: list[str], jobs: int | None) -> list[str]:
     """Return a device's name for each job that may run on this machine at a time."""
     return places(devices, jobs, plan.study.spec.execution.gpu_share, _threads(plan))
 
