@@ -11,12 +11,12 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.digest import digest, file_digest
 from harness.models.layout import Layout
+from harness.versions import version_of
 
 if TYPE_CHECKING:
     from harness.family import Family
@@ -152,7 +152,7 @@ def _code() -> str:
     package = Path(__file__).parent
     files = sorted((str(path.relative_to(package)), path.stat()) for path in package.rglob("*.py"))
     marks = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files]
-    return digest([version("torch"), version("torchvision"), *marks])
+    return digest([version_of("torch"), version_of("torchvision"), *marks])
 
 
 def _kept(path: Path | None) -> Any:

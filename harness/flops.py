@@ -41,11 +41,7 @@ def of_training(training: Training) -> float:
 
 def of_forward(training: Training) -> float:
     """Return the operations of one image's forward pass in evaluation."""
-    module, images = _on_meta(training.model, training.classes, training.kept_classes, training.data.image_size)
-    evaluation_mode(module)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(images)
-    return float(counter.get_total_flops()) / len(images)
+    return _forward(training.model, training.classes, training.kept_classes, training.data.image_size)
 
 
 def seconds_per_image(training: Training, device: torch.device) -> float:
@@ -78,6 +74,15 @@ def _on_meta(model: Model, classes: int, kept_classes: int | None, image_size: i
         return module, torch.empty(2, 3, image_size, image_size)
 
 
+@lru_cache
+def _forward(*network: Any) -> float:
+    module, images = _on_meta(*network)
+    evaluation_mode(module)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(images)
+    return float(counter.get_total_flops()) / len(images)
+
+
 @dataclass(frozen=True)
 class _Product:
     """A convolution or a product of matrices, as it occurs in training."""
@@ -92,10 +97,10 @@ class _Product:
         return self.forward * (1 + min(2, sum(not names.isdisjoint(trainable) for names in self.factors)))
 
 
-@lru_cache(maxsize=256)
-def _products(model: Model, classes: int, kept_classes: int | None, image_size: int) -> tuple[_Product, ...]:
-    """Return what a training step of `model` multiplies; one forward pass serves all policies."""
-    module, images = _on_meta(model, classes, kept_classes, image_size)
+@lru_cache
+def _products(*network: Any) -> tuple[_Product, ...]:
+    """Return what a training step of a network multiplies; one forward pass serves all policies."""
+    module, images = _on_meta(*network)
     names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     training_mode(module, ResolvedPhase(0.0, (Group(tuple(names.values()), 0.0, 1.0),), (), False))
     with FlopCounterMode(display=False) as counter, _Recorder(counter, names) as recorder:
