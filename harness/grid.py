@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import mean
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeGuard
 
 from harness.artifacts import PLAN, PRIMARY, THROUGHPUT
@@ -69,7 +68,8 @@ class GridRun:
         self._untuned = untuned or {}
         self._checkpoints = Checkpoints(place, plan.study.spec.execution.checkpoint_s)
         self._ledger = Ledger(plan, log, device, self._checkpoints)
-        self._best: dict[str, list[float]] = defaultdict(list)
+        self._val_top1: dict[str, tuple[float, int]] = {}
+        """Of each cell, the sum over the trainings that have ended and their number."""
         self.outcome = Outcome()
 
     def run(self, again: bool = False) -> Iterator[Update]:
@@ -158,13 +158,11 @@ class GridRun:
         """Split what is left into replicates whose training exists, and trainings with those that need each."""
         shared: list[tuple[Replicate, Run]] = []
         trainings: dict[str, list[Replicate]] = {}
-        found: dict[str, Run | None] = {}
+        there = {r.training.digest for r in todo if weights.saved(r.training)}
+        found = self._store.trained_among(there, versions())
         for replicate in todo:
             digest = replicate.training.digest
-            if digest not in found:
-                there = weights.saved(replicate.training)
-                found[digest] = self._store.trained(digest, versions()) if there else None
-            run = found[digest]
+            run = found.get(digest)
             if run is None:
                 trainings.setdefault(digest, []).append(replicate)
             else:
@@ -267,7 +265,8 @@ class GridRun:
             self._failed(replicate, record.reason)
             return run_id
         run_id = self._ledger.finish(record, replicate.training, replicate.program)
-        self._best[replicate.cell.name].append(self._ledger.last_val_top1(record.digest))
+        total, count = self._val_top1.get(replicate.cell.name, (0.0, 0))
+        self._val_top1[replicate.cell.name] = total + self._ledger.last_val_top1(record.digest), count + 1
         self.outcome.trained += 1  # once it is in the store: Ctrl-C may come in between
         return run_id
 
@@ -282,10 +281,9 @@ class GridRun:
         self.outcome.failures.append(f"{replicate.name}: {reason}")
 
     def _update(self, done: int, total: int) -> Update:
-        best = max(self._best.items(), key=lambda item: mean(item[1]), default=None)
-        text = (
-            f"best so far {best[0]} ({100 * mean(best[1]):.1f} % of validation, mean of {len(best[1])})" if best else ""
-        )
+        means = ((total / count, count, cell) for cell, (total, count) in self._val_top1.items())
+        top1, count, best = max(means, key=itemgetter(0), default=(0.0, 0, ""))
+        text = f"best so far {best} ({100 * top1:.1f} % of validation, mean of {count})" if best else ""
         return Update("training", done, total, len(self.outcome.failures), text)
 
     def _job(self, trainings: Sequence[Training], probe: tuple[int, int] | None = None) -> Job:

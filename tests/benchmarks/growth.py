@@ -1,7 +1,7 @@
 """How planning, running and reporting grow with the replicates of a grid; no training takes any time.
 
-`python -m tests.benchmarks.growth FOLDER [REPLICATES…]` writes growth.csv there: a row for each number of replicates (by
-default 10, 100, 1,000 and 10,000), measured in a process of its own. The store is a real one; the figures are made up.
+`python -m tests.benchmarks.growth FOLDER [REPLICATES…]` writes growth.csv there: a row for each number of replicates,
+by default 10, 100, 1,000 and 10,000, measured in a process of its own. The store is real; the figures are made up.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Stub:
     def __init__(self) -> None:
         self._random = np.random.default_rng(0)
 
-    def run(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[Record]:
+    def run(self, jobs: Sequence[Job], alone: bool = False) -> Iterator[Record]:  # noqa: ARG002
         """Yield what a probe, or trainings of a few epochs, would."""
         for job in jobs:
             for training in job.trainings:
