@@ -20,6 +20,7 @@ from harness.versions import version_of
 
 if TYPE_CHECKING:
     from harness.family import Family
+    from harness.freezing.resolve import ResolvedPhase
     from harness.spec import Model, OptimizerSpec
 
 
@@ -82,6 +83,27 @@ class Facts:
             return True
 
         self.recall("takes images", (model, classes, image_size), find)
+
+    def check_step(
+        self, model: Model, classes: int, image_size: int, batch_size: int, phases: Sequence[ResolvedPhase]
+    ) -> None:
+        """Raise ValueError where a batch cannot be trained on: batch norm would see one value per channel."""
+
+        def find() -> bool:
+            import torch
+
+            from harness.freezing.apply import training_mode
+            from harness.models.build import build_model
+
+            with torch.device("meta"):
+                module = build_model(model, classes, seed=0)
+                images = torch.empty(batch_size, 3, image_size, image_size)
+            for phase in phases:
+                training_mode(module, phase)
+                module(images)
+            return True
+
+        self.recall("step", (model, classes, image_size, batch_size, tuple(phases)), find)
 
     def check_optimizer(self, spec: OptimizerSpec) -> None:
         """Raise HarnessError for an optimizer, an option or a value that torch does not have."""

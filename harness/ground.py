@@ -93,18 +93,8 @@ class Ground:
 
     def try_step(self, phases: Sequence[ResolvedPhase]) -> None:
         """Raise ValueError where a batch cannot be trained on: batch norm would see one value per channel."""
-        import torch
-
-        from harness.freezing.apply import training_mode
-        from harness.models.build import build_model
-
-        size = self.spec.data.image_size
-        with torch.device("meta"):
-            module = build_model(self.spec.model, len(self.data.classes), seed=0)
-            images = torch.empty(self.spec.train.batch_size, 3, size, size)
-        for phase in phases:
-            training_mode(module, phase)
-            module(images)
+        spec = self.spec
+        self.facts.check_step(spec.model, len(self.data.classes), spec.data.image_size, spec.train.batch_size, phases)
 
     def misfits(self, policy: Policy, recipe: Recipe) -> list[str]:
         """Return the target's parameters outside the head for which the pretrained network has none of that shape."""

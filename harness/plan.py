@@ -167,10 +167,8 @@ class Plan:
     @cached_property
     def first(self) -> dict[Cell, Replicate]:
         """The cells that run, in order, each with its first replicate."""
-        found: dict[Cell, Replicate] = {}
-        for replicate in self.replicates:
-            found.setdefault(replicate.cell, replicate)
-        return found
+        found = {replicate.cell: replicate for replicate in reversed(self.replicates)}
+        return dict(reversed(found.items()))
 
 
 def make_plan(study: Study, workspace: Workspace, choices: Mapping[str, Choice] | None = None) -> Plan:

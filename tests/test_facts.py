@@ -34,7 +34,7 @@ class Counted:
 def asked_anew(folder: Path | None, what: str = "answer", given: object = ("a", 1)) -> bool:
     """Whether another process would have to find a fact out."""
     find = Counted([1.5, {"b": None}])
-    assert Facts(folder).recall(what, given, find) == [1.5, {"b": None}]  # type: ignore[arg-type]
+    assert Facts(folder).recall(what, given, find) == [1.5, {"b": None}]
     return find.calls == 1
 
 

@@ -30,15 +30,14 @@ CURVE = b"epoch,step,train_loss,val_top1\n1,10,0.5,0.5\n"
 
 def test_a_plan_puts_cells_into_text_and_not_replicates(planned, monkeypatch):
     planned(1)  # what is remembered of the network is found out
-    calls = []
-    plain = digest.plain
-    monkeypatch.setattr(digest, "plain", lambda value: calls.append(value) or plain(value))
+    spy = MagicMock(side_effect=digest.plain)
+    monkeypatch.setattr(digest, "plain", spy)
     counts = []
     for seeds in (FEW, MANY):
-        calls.clear()
+        spy.reset_mock()
         plan = planned(seeds)
         assert len(plan.replicates) == 6 * seeds == len({r.training.digest for r in plan.replicates})
-        counts.append(sum(isinstance(value, training.Training) for value in calls))
+        counts.append(sum(isinstance(value, training.Training) for (value,), _ in spy.call_args_list))
     assert counts[0] == counts[1] == 6
 
 
@@ -72,6 +71,7 @@ def test_a_report_reads_two_artifacts_of_each_replicate_and_nothing_else(planned
         kept = {PLAN: json.dumps(summarise(plan)).encode(), CURVES: CURVE}
         store.read_artifact.side_effect = lambda _, name, kept=kept: kept.get(name)
         grid = read_grid(store, "tiny", "grid")
+        assert grid is not None
         assert len(grid.curves) == len(plan.replicates)
         assert list(grid.curves["seed"][:2]) == [0, 1]
         names = [call.args[1] for call in store.read_artifact.call_args_list]
