@@ -27,10 +27,9 @@ from harness.freezing.apply import evaluation_mode
 from harness.freezing.policy import Solver
 from harness.models import weights
 from harness.models.build import layout_of
-from harness.records import Epoch, Finished
+from harness.records import Epoch, Finished, now
 from harness.seeds import derive
 from harness.supplies import Supplies
-from harness.train import now
 from harness.training import Training
 
 _MOST_ITERATIONS = 10_000

@@ -28,9 +28,9 @@ def forward_of(train: Train, device: torch.device) -> Forward:
     return _plain if train.compile == "none" else _compiled(train.compile)
 
 
-def check(train: Train, device: torch.device) -> None:
+def check(train: Train, device: torch.device | str) -> None:
     """Raise NotThere where the device has no CUDA graphs to record, or its machine no compiler."""
-    if train.compile == "none" or device.type == "cuda":
+    if train.compile == "none" or str(device).startswith("cuda"):
         return
     if train.records_graphs:
         raise NotThere(

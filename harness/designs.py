@@ -8,8 +8,6 @@ from itertools import chain, combinations, islice, permutations
 from math import factorial as count_orders
 from typing import Any
 
-import numpy as np
-
 from harness import fractions
 from harness.fractions import roman
 from harness.seeds import stream
@@ -184,6 +182,8 @@ def _fraction(factors: TrickSet, sets: Iterable[TrickSet]) -> Built:
 
 
 def _signs(factors: Sequence[str], sets: Sequence[TrickSet]) -> fractions.Signs:
+    import numpy as np
+
     return np.array([[1 if label in tricks else -1 for label in factors] for tricks in sets], np.int64)
 
 

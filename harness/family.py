@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import sqrt
@@ -14,6 +14,7 @@ from harness.errors import HarnessError
 from harness.wording import some
 
 if TYPE_CHECKING:
+    from harness.facts import Facts
     from harness.spec import Primary
 
 
@@ -36,7 +37,7 @@ class Family:
     """Whether they were named, or changed, when this grid or another had shown one of them at some seed."""
 
 
-def family_of(primary: Primary | None, plan: Mapping[str, Any]) -> Family | None:
+def family_of(primary: Primary | None, plan: Mapping[str, Any], facts: Facts) -> Family | None:
     """Return the family that a spec names among the contrasts of a plan; None where it names none.
 
     Raises HarnessError where an entry names no contrast, or several, or the pilot cannot be read.
@@ -54,20 +55,18 @@ def family_of(primary: Primary | None, plan: Mapping[str, Any]) -> Family | None
     return Family(
         named,
         primary.bound,
-        _sd(primary, {cell["policy"] for cell in plan["cells"]}),
+        _sd(primary, sorted({cell["policy"] for cell in plan["cells"]}), facts),
         tuple(sqrt(sum(w**2 for w in found.weights.values()) / 2) for found in members.values()),
         primary.power,
         tuple(tuple(found.weights) for found in members.values()),
     )
 
 
-def _sd(primary: Primary, policies: Collection[str]) -> float | None:
+def _sd(primary: Primary, policies: Sequence[str], facts: Facts) -> float | None:
     """Return the stated standard deviation of a paired difference, or that of a pilot's."""
     if primary.pilot is None:
         return primary.sd
-    from harness.pilot import sd_of_differences  # pandas takes a while to import
-
-    return sd_of_differences(Path(primary.pilot), policies)
+    return facts.sd_of_differences(Path(primary.pilot), policies)
 
 
 def _find(named: Mapping[str, str], contrasts: Sequence[Contrast], number: int) -> Contrast:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from string import ascii_lowercase
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Signs = NDArray[np.int64]
-"""[runs, factors]: 1 where the factor is on, −1 where it is off."""
+    Signs = NDArray[np.int64]
+    """[runs, factors]: 1 where the factor is on, −1 where it is off."""
 
 FRACTIONS: dict[tuple[int, int], tuple[int, str]] = {
     (3, 4): (3, "ab"),
@@ -66,6 +68,7 @@ def runs_for(factors: int, resolution: int) -> int | None:
 
 def regular(factors: int, runs: int) -> Signs:
     """Return a regular fraction with the run of all factors off, which decides the signs of its generators."""
+    import numpy as np  # here as below, so that reading a spec does not wait for it
     from pyDOE3 import fracfact
 
     _, generators = FRACTIONS[factors, runs]
@@ -79,6 +82,7 @@ def plackett_burman(factors: int) -> Signs:
 
     Source: Plackett & Burman 1946. Raises ValueError where none of that size can be built.
     """
+    import numpy as np
     from pyDOE3 import pbdesign
 
     check_plackett_burman(factors)
@@ -108,6 +112,8 @@ def _multiple_of_4_above(number: int) -> int:
 
 def is_orthogonal(signs: Signs) -> bool:
     """Whether every factor is on in half of the runs, and every two factors are on together in a quarter."""
+    import numpy as np
+
     runs, factors = signs.shape
     columns = np.column_stack([np.ones(runs, np.int64), signs])
     return bool((columns.T @ columns == runs * np.eye(factors + 1)).all())
@@ -131,6 +137,8 @@ def aliases(signs: Signs, names: Sequence[str]) -> tuple[str, ...]:
     Those that are one column up to sign stand on one line; a main effect that is correlated with interactions but not
     one with them has a line with the size of the correlation.
     """
+    import numpy as np
+
     pairs = list(combinations(range(len(names)), 2))
     effects = [*names, *(f"{names[a]} × {names[b]}" for a, b in pairs)]
     columns = np.column_stack([signs, *(signs[:, a] * signs[:, b] for a, b in pairs)])
@@ -141,7 +149,7 @@ def aliases(signs: Signs, names: Sequence[str]) -> tuple[str, ...]:
 def _complete(correlations: NDArray[np.float64], effects: Sequence[str]) -> Iterator[str]:
     told: set[int] = set()
     for first, row in enumerate(correlations):
-        others = [other for other in np.flatnonzero(abs(row) == 1).tolist() if other > first]
+        others = [other for other in (abs(row) == 1).nonzero()[0].tolist() if other > first]
         if others and first not in told:
             told |= {first, *others}
             yield f"{effects[first]} is aliased with {_signed(row, effects, others)}"
@@ -152,7 +160,7 @@ def _partial(correlations: NDArray[np.float64], effects: Sequence[str], factors:
     for first in range(factors):
         row = correlations[first]
         for size in sorted({float(value) for value in sizes[first] if 0 < value < 1}, reverse=True):
-            others = np.flatnonzero(sizes[first] == size).tolist()
+            others = (sizes[first] == size).nonzero()[0].tolist()
             yield f"{effects[first]} is partly aliased (correlation ±{size:.2f}) with {_signed(row, effects, others)}"
     between = sizes[factors:, factors:]
     if ((between > 0) & (between < 1)).any():

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from statistics import mean
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeGuard
 
 from harness.artifacts import PLAN, PRIMARY, THROUGHPUT
@@ -21,10 +20,9 @@ from harness.packing import pack, work_of
 from harness.plan import Plan, Replicate
 from harness.prerequisites import lost_to, train_first
 from harness.progress import Update
-from harness.records import Diagnosed, Epoch, Failed, Finished, Probed, Record, Retried, Started
+from harness.records import Diagnosed, Epoch, Failed, Finished, Probed, Record, Retried, Started, now
 from harness.results import current_runs
 from harness.summary import summarise
-from harness.train import now
 from harness.training import Training
 from harness.versions import versions
 from harness.workspace import Workspace
@@ -71,7 +69,8 @@ class GridRun:
         self._untuned = untuned or {}
         self._checkpoints = Checkpoints(place, plan.study.spec.execution.checkpoint_s)
         self._ledger = Ledger(plan, log, device, self._checkpoints)
-        self._best: dict[str, list[float]] = defaultdict(list)
+        self._val_top1: dict[str, tuple[float, int]] = {}
+        """Of each cell, the sum over the trainings that have ended and their number."""
         self.outcome = Outcome()
 
     def run(self, again: bool = False) -> Iterator[Update]:
@@ -154,19 +153,18 @@ class GridRun:
         self._log.supersede(run for run in self._log.children if run.info.run_id not in kept)
         self.outcome.failed_before = [*settled.values()].count("FAILED")
         left = [r for r in self._plan.replicates if (r.cell.name, str(r.seed)) not in settled]
-        return sorted(left, key=lambda r: self._plan.study.spec.seeds.index(r.seed))
+        turn = {seed: number for number, seed in enumerate(self._plan.study.spec.seeds)}
+        return sorted(left, key=lambda r: turn[r.seed])
 
     def _divide(self, todo: Sequence[Replicate]) -> Divided:
         """Split what is left into replicates whose training exists, and trainings with those that need each."""
         shared: list[tuple[Replicate, Run]] = []
         trainings: dict[str, list[Replicate]] = {}
-        found: dict[str, Run | None] = {}
+        there = {r.training.digest for r in todo if weights.saved(r.training)}
+        found = self._store.trained_among(there, versions())
         for replicate in todo:
             digest = replicate.training.digest
-            if digest not in found:
-                there = weights.saved(replicate.training)
-                found[digest] = self._store.trained(digest, versions()) if there else None
-            run = found[digest]
+            run = found.get(digest)
             if run is None:
                 trainings.setdefault(digest, []).append(replicate)
             else:
@@ -269,7 +267,8 @@ class GridRun:
             self._failed(replicate, record.reason)
             return run_id
         run_id = self._ledger.finish(record, replicate.training, replicate.program)
-        self._best[replicate.cell.name].append(self._ledger.last_val_top1(record.digest))
+        total, count = self._val_top1.get(replicate.cell.name, (0.0, 0))
+        self._val_top1[replicate.cell.name] = total + self._ledger.last_val_top1(record.digest), count + 1
         self.outcome.trained += 1  # once it is in the store: Ctrl-C may come in between
         return run_id
 
@@ -284,10 +283,9 @@ class GridRun:
         self.outcome.failures.append(f"{replicate.name}: {reason}")
 
     def _update(self, done: int, total: int) -> Update:
-        best = max(self._best.items(), key=lambda item: mean(item[1]), default=None)
-        text = (
-            f"best so far {best[0]} ({100 * mean(best[1]):.1f} % of validation, mean of {len(best[1])})" if best else ""
-        )
+        means = ((total / count, count, cell) for cell, (total, count) in self._val_top1.items())
+        top1, count, best = max(means, key=itemgetter(0), default=(0.0, 0, ""))
+        text = f"best so far {best} ({100 * top1:.1f} % of validation, mean of {count})" if best else ""
         return Update("training", done, total, len(self.outcome.failures), text)
 
     def _jobs(self, replicates: Sequence[Replicate], alone: bool) -> list[Job]:

@@ -7,17 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
-import torch
-
-from harness import optimizers
 from harness.data import Survey, survey
-from harness.digest import digest
+from harness.digest import digest, file_digest
 from harness.errors import HarnessError, unknown
-from harness.freezing.apply import training_mode
+from harness.facts import Facts
 from harness.freezing.policies import Phase, Policy
 from harness.freezing.resolve import ResolvedPhase, resolve, resolve_codes
-from harness.models import weights
-from harness.models.build import build_model, check_image_size, layout_of
 from harness.models.layout import Layout
 from harness.models.zoo import MODELS
 from harness.recipe import Recipe, TeacherSpec, Where
@@ -64,7 +59,12 @@ class Ground:
     """One scenario of a study, looked through: makes the trainings of its cells, and what they need first."""
 
     def __init__(
-        self, study: Study, scenario: Scenario, workspace: Workspace, surveys: dict[Data, Survey] | None = None
+        self,
+        study: Study,
+        scenario: Scenario,
+        workspace: Workspace,
+        facts: Facts | None = None,
+        surveys: dict[Data, Survey] | None = None,
     ) -> None:
         """Look through the data, once for all scenarios that share `surveys`.
 
@@ -73,6 +73,7 @@ class Ground:
         self.spec: Spec = scenario.spec
         self.scenario = scenario
         self._study, self._workspace = study, workspace
+        self.facts = facts or Facts(workspace.facts)
         self._surveys = {} if surveys is None else surveys
         self._sources: dict[tuple[object, ...], tuple[Training, Survey]] = {}
         self._origins: dict[tuple[object, ...], Origin | None] = {}
@@ -87,31 +88,29 @@ class Ground:
 
     def layout(self, policy: Policy, recipe: Recipe) -> Layout:
         """Return the layout of the target's network; raises ValueError for an edit that it has no place for."""
-        return layout_of(self._model(recipe, "target"), len(self.data.classes), self._kept_classes(policy, recipe))
+        model, kept_classes = self._model(recipe, "target"), self._kept_classes(policy, recipe)
+        return self.facts.layout(model, len(self.data.classes), kept_classes)
 
     def try_step(self, phases: Sequence[ResolvedPhase]) -> None:
         """Raise ValueError where a batch cannot be trained on: batch norm would see one value per channel."""
-        size = self.spec.data.image_size
-        with torch.device("meta"):
-            module = build_model(self.spec.model, len(self.data.classes), seed=0)
-            images = torch.empty(self.spec.train.batch_size, 3, size, size)
-        for phase in phases:
-            training_mode(module, phase)
-            module(images)
+        spec = self.spec
+        self.facts.check_step(spec.model, len(self.data.classes), spec.data.image_size, spec.train.batch_size, phases)
 
     def misfits(self, policy: Policy, recipe: Recipe) -> list[str]:
         """Return the target's parameters outside the head for which the pretrained network has none of that shape."""
         if self.spec.weights is None:
             return []
         edited = self.spec.weights.pretrain is not None
-        source = layout_of(self._model(recipe if edited else Recipe(), "source"), len(self.data.classes))
+        source = self.facts.layout(self._model(recipe if edited else Recipe(), "source"), len(self.data.classes))
         target = self.layout(policy, recipe)
         given = dict(source.parameters)
         shared = [pair for pair in target.parameters if target.stage(pair[0]) != "head"]
         return [name for name, shape in shared if given.get(name) != shape]
 
-    def training(self, policy: Policy, recipe: Recipe, seed: int, lr: float | None = None) -> Training:
-        """Return the training of a cell at a seed, at the spec's learning rate or at `lr`."""
+    def trainings(
+        self, policy: Policy, recipe: Recipe, seeds: Sequence[int], lr: float | None = None
+    ) -> list[Training]:
+        """Return the trainings of a cell at `seeds`, at the spec's learning rate or at `lr`."""
         spec, train, layout = self.spec, self.spec.train, self.layout(policy, recipe)
         scaled = lr or train.lr
         for scale in recipe.lr_scales:
@@ -126,15 +125,16 @@ class Ground:
             train=train.model_copy(update={"lr": scaled}),
             recipe=self._effective(recipe),
             phases=resolve(policy, layout, train.weight_decay, recipe.param_rules),
-            seed=seed,
+            seed=seeds[0],
             kept_classes=self._kept_classes(policy, recipe),
             codes=resolve_codes(policy, layout),
             diagnose=spec.diagnostics.batch_norm and not policy.codes,
             data_root=spec.data.root,
         )
+        found = made.at(seeds)
         if recipe.teacher:
-            made = replace(made, teacher=self._teacher(recipe.teacher, seed))
-        return self._kept(made) if spec.keep_weights else made
+            found = [replace(each, teacher=self._teacher(recipe.teacher, each.seed)) for each in found]
+        return [self._kept(each) for each in found] if spec.keep_weights else found
 
     def _model(self, recipe: Recipe, task: Task) -> Model:
         model = self.spec.model
@@ -174,8 +174,8 @@ class Ground:
         if given.pretrain:
             return len(self._pretraining(recipe)[1].classes)
         if given.torchvision:
-            return len(weights.torchvision_weights(self.spec.model.name, given.torchvision).meta["categories"])
-        return weights.classes_of(Path(str(given.checkpoint)), layout_of(self.spec.model, 2).head)
+            return self.facts.torchvision(self.spec.model.name, given.torchvision).classes
+        return self.facts.classes_of(Path(str(given.checkpoint)), self.spec.model)
 
     def _origin(self, recipe: Recipe) -> Origin | None:
         """Return the pretrained weights of a cell; raises HarnessError where a file is missing or means nothing."""
@@ -190,13 +190,13 @@ class Ground:
             if given is None:
                 return None
             if given.checkpoint:
-                return Origin(weights.file_digest(Path(given.checkpoint)), given.checkpoint)
+                return Origin(file_digest(Path(given.checkpoint)), given.checkpoint)
             if given.torchvision:
                 if model.variant == "a":
                     raise HarnessError("torchvision's weights are of variant b; variant a has its strides elsewhere")
-                entry = weights.torchvision_weights(model.name, given.torchvision)
+                entry = self.facts.torchvision(model.name, given.torchvision)
                 # The file's name ends in a part of its sha256.
-                return Origin(digest(entry.url), str(weights.torchvision_path(entry)))
+                return Origin(digest(entry.url), entry.path)
             return self._trained_first(self._pretraining(recipe), "pretraining")
 
     def _pretraining(self, recipe: Recipe) -> tuple[Training, Survey]:
@@ -216,18 +216,19 @@ class Ground:
                 "target would be trained on; give each task classes of its own"
             )
         with self._study.placing("weights", "pretrain", "train", "optimizer"):
-            optimizers.check(source.train.optimizer, source.train.fused)
+            self.facts.check_optimizer(source.train.optimizer, source.train.fused)
         model = self._model(recipe, "source")
+        layout = self.facts.layout(model, len(found.classes))
         training = Training(
             model=model,
             classes=len(found.classes),
-            head=layout_of(model, len(found.classes)).head,
+            head=layout.head,
             origin=None,
             data=_unplaced(source.data, found),
             data_content=found.content,
             train=source.train,
             recipe=Recipe(inits=tuple(("both", init) for init in _of("source", recipe.inits))),
-            phases=resolve(EVERYTHING, layout_of(model, len(found.classes)), source.train.weight_decay),
+            phases=resolve(EVERYTHING, layout, source.train.weight_decay),
             seed=source.seed,
             data_root=source.data.root,
         )
@@ -245,20 +246,20 @@ class Ground:
         model = Model(name=wanted.model) if wanted.model else self.spec.model
         if wanted.checkpoint:
             path = self._study.path.resolve().parent / wanted.checkpoint
-            return Teacher(model, Origin(weights.file_digest(path), str(path)))
-        check_image_size(model, len(self.data.classes), self.spec.data.image_size)
-        own = model == self.spec.model
+            return Teacher(model, Origin(file_digest(path), str(path)))
+        self.facts.check_image_size(model, len(self.data.classes), self.spec.data.image_size)
+        own, layout = model == self.spec.model, self.facts.layout(model, len(self.data.classes))
         train = self.spec.train.model_copy(update={"epochs": wanted.epochs} if wanted.epochs else {})
         training = Training(
             model=model,
             classes=len(self.data.classes),
-            head=layout_of(model, len(self.data.classes)).head,
+            head=layout.head,
             origin=self._origin(Recipe()) if own else None,
             data=_unplaced(self.spec.data, self.data),
             data_content=self.data.content,
             train=train,
             recipe=Recipe(),
-            phases=resolve(EVERYTHING, layout_of(model, len(self.data.classes)), train.weight_decay),
+            phases=resolve(EVERYTHING, layout, train.weight_decay),
             seed=seed if self.spec.data.train_per_class else 0,
             data_root=self.spec.data.root,
         )
@@ -271,7 +272,7 @@ class Ground:
 
     def _kept(self, training: Training) -> Training:
         """Return a training that keeps its weights."""
-        return replace(training, save_to=str(self._workspace.weights(training.digest, version_mark())))
+        return training.saved_to(self._workspace.weights(training.digest, version_mark()))
 
     def _survey(self, data: Data, train: Train, *section: str) -> Survey:
         """Look through the data of the spec or of its `section`; raises HarnessError where no batch could be filled."""
@@ -282,7 +283,7 @@ class Ground:
                 self._surveys[data] = survey(data, self._workspace.cache)
         found = self._surveys[data]
         with self._study.placing(*section, "data", "image_size"):
-            check_image_size(self.spec.model, len(found.classes), data.image_size)
+            self.facts.check_image_size(self.spec.model, len(found.classes), data.image_size)
         if found.train_size < train.batch_size:
             with self._study.placing(*section, "train", "batch_size"):
                 raise HarnessError(f"{train.batch_size} is more than the {found.train_size} training images")

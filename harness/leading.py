@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
-from harness.checkpoint import Checkpoint
 from harness.digest import digest
+from harness.records import now
 from harness.schedule import learning_rates, phase_steps
 from harness.spec import Train
-from harness.train import now
 from harness.training import Training
+
+if TYPE_CHECKING:
+    from harness.checkpoint import Checkpoint
 
 Place = tuple[str, int]
 """Digest of a training, and an epoch of it."""

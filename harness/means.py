@@ -9,9 +9,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from harness import compute
 from harness.errors import HarnessError, NotThere
 from harness.execute import Executor
 from harness.execute.devices import choose, places
@@ -64,13 +61,16 @@ def executor(means: Means, plan: Plan, cache: Path) -> Iterator[tuple[Executor, 
     yield InlineExecutor(at[0]) if means.inline else LocalExecutor(at), at[0]
 
 
-def places_of(plan: Plan, devices: list[torch.device], jobs: int | None) -> list[str]:
+def places_of(plan: Plan, devices: list[str], jobs: int | None) -> list[str]:
     """Return a device's name for each job that may run on this machine at a time.
 
     Raises NotThere where a device cannot do what a training asks of it.
     """
     for training in chain((p.training for p in plan.prerequisites), plan.trainings.values()):
-        compute.check(training.train, devices[0])
+        if training.train.compile != "none":
+            from harness import compute  # here, so that planning anew does not wait for torch
+
+            compute.check(training.train, devices[0])
     return places(devices, jobs, plan.study.spec.execution.gpu_share, _threads(plan))
 
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image, UnidentifiedImageError
 
 from harness.data.folder import Entry, listing
-from harness.data.split import OPEN, TEST, TRAIN, VAL
+from harness.data.sizes import OPEN, TEST, TRAIN, VAL
 from harness.errors import HarnessError
 
 _SAMPLE = 200

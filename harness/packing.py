@@ -45,11 +45,11 @@ def pack(work: Sequence[Work], places: int, reuse: bool) -> list[tuple[Training,
     Seeds come one after another, as in `work`, so that a grid cut short is balanced; within a seed the longest job is
     first, so that the last ones end together. Without `reuse` nothing is shared but images and initial weights.
     """
-    seeds = list(dict.fromkeys(each.training.seed for each in work))
+    turn = {seed: number for number, seed in enumerate(dict.fromkeys(each.training.seed for each in work))}
     groups = _groups(work, reuse)
     limit = sum(piece.seconds for group in groups for piece in group) / (_PIECES * places)
     jobs = [job for group in groups for job in _join(group, limit)]
-    jobs.sort(key=lambda job: (seeds.index(job.trainings[0].seed), -job.seconds))
+    jobs.sort(key=lambda job: (turn[job.trainings[0].seed], -job.seconds))
     return [job.trainings for job in jobs]
 
 

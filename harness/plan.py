@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 
-from harness import optimizers
 from harness.data import Survey
 from harness.designs import Built, TrickSet, build, run_of, union
 from harness.errors import HarnessError
+from harness.facts import Facts
 from harness.family import Family, family_of
 from harness.freezing.policies import Policy
 from harness.ground import ROLES, Ground, Prerequisite
@@ -143,6 +144,8 @@ class Plan:
     """Learning rates chosen so far, by name of cell."""
     family: Family | None = None
     """The primary contrasts."""
+    facts: Facts = field(default_factory=Facts, compare=False, repr=False)
+    """What was found out for it."""
 
     @property
     def trainings(self) -> dict[str, Training]:
@@ -152,24 +155,30 @@ class Plan:
     @property
     def probed(self) -> list[tuple[str, str, Training]]:
         """What the probe of speed measures: name, program and training of each cell, and of each teacher."""
-        first = {r.cell: r.training for r in reversed(self.replicates)}
-        cells = [(cell.name, program, first[cell]) for cell, program in self.programs.items()]
+        cells = [(cell.name, found.program, found.training) for cell, found in self.first.items()]
         teachers = {p.program: p for p in self.prerequisites if p.role == "teacher"}
         return cells + [(f"teacher {p.training.model.name}", program, p.at_seed_0) for program, p in teachers.items()]
 
     @property
     def programs(self) -> dict[Cell, str]:
         """The cells that run, in order, each with its program."""
-        return {r.cell: r.program for r in self.replicates}
+        return {cell: replicate.program for cell, replicate in self.first.items()}
+
+    @cached_property
+    def first(self) -> dict[Cell, Replicate]:
+        """The cells that run, in order, each with its first replicate."""
+        found = {replicate.cell: replicate for replicate in reversed(self.replicates)}
+        return dict(reversed(found.items()))
 
 
 def make_plan(study: Study, workspace: Workspace, choices: Mapping[str, Choice] | None = None) -> Plan:
     """Expand a study, with the learning rates of `choices`; raises HarnessError where it cannot mean anything."""
     surveys: dict[Data, Survey] = {}
+    facts = Facts(workspace.facts)
     grounds, parts = [], []
     for scenario in study.scenarios:
         with study.supposing(scenario):
-            grounds.append(Ground(study, scenario, workspace, surveys))
+            grounds.append(Ground(study, scenario, workspace, facts, surveys))
             parts.append(_Expansion(study, grounds[-1], choices or {}))
     judgements = tuple(chain.from_iterable(part.judgements for part in parts))
     replicates = tuple(chain.from_iterable(part.replicates for part in parts))
@@ -185,9 +194,10 @@ def make_plan(study: Study, workspace: Workspace, choices: Mapping[str, Choice] 
         tuple(sorted(prerequisites.values(), key=lambda p: ROLES.index(p.role))),
         tuple(chain.from_iterable(part.candidates for part in parts)),
         choices or {},
+        facts=facts,
     )
     with study.placing("primary", "contrasts"):
-        return replace(plan, family=family_of(study.spec.primary, outline(plan)))
+        return replace(plan, family=family_of(study.spec.primary, outline(plan), facts))
 
 
 def _noops(judgements: tuple[Judgement, ...], replicates: tuple[Replicate, ...]) -> tuple[Judgement, ...]:
@@ -216,7 +226,7 @@ class _Expansion:
         self.replicates: list[Replicate] = []
         self.candidates: list[Candidate] = []
         with study.placing("train", "optimizer"):
-            optimizers.check(ground.spec.train.optimizer, ground.spec.train.fused)
+            ground.facts.check_optimizer(ground.spec.train.optimizer, ground.spec.train.fused)
         for name in ground.spec.policies:
             self._expand(name, ground.spec.policy(name))
 
@@ -278,15 +288,13 @@ class _Expansion:
         lr = choice.lr if choice else None
         teaching = [label for label, trick in tricks.items() if trick(Recipe()).teacher]
         with self._study.placing("tricks", *teaching):
-            trainings = {seed: self._ground.training(policy, recipe, seed, lr) for seed in spec.seeds}
-        program = trainings[spec.seeds[0]].digest
-        self.replicates += [Replicate(cell, seed, made, program, data) for seed, made in trainings.items()]
+            trainings = self._ground.trainings(policy, recipe, spec.seeds, lr)
+        program = trainings[0].digest
+        self.replicates += [Replicate(cell, made.seed, made, program, data) for made in trainings]
         if spec.tune and not policy.codes:  # a solver has no learning rate
             self.candidates += [
-                self._candidate(cell, policy, recipe, rate, seed) for rate in spec.tune.lr for seed in spec.tune.seeds
+                Candidate(cell, rate, made.seed, replace(made, save_to=None, diagnose=False), data)
+                for rate in spec.tune.lr
+                for made in self._ground.trainings(policy, recipe, spec.tune.seeds, rate)
             ]
         return True
-
-    def _candidate(self, cell: Cell, policy: Policy, recipe: Recipe, lr: float, seed: int) -> Candidate:
-        training = replace(self._ground.training(policy, recipe, seed, lr), save_to=None, diagnose=False)
-        return Candidate(cell, lr, seed, training, self._ground.data)

@@ -21,11 +21,10 @@ from torch.utils._pytree import tree_leaves
 
 from harness.data.batches import Batches
 from harness.learner import Learner, initial_model
-from harness.records import Probed
+from harness.records import Probed, now
 from harness.schedule import phase_steps
 from harness.seeds import stream
 from harness.supplies import Supplies
-from harness.train import now
 from harness.training import Training
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -112,3 +113,8 @@ class Probed:
 
 
 Record = Started | Epoch | Diagnosed | Finished | Failed | Retried | Probed
+
+
+def now() -> int:
+    """Return the time in milliseconds since the epoch, as MLflow counts it."""
+    return time.time_ns() // 1_000_000

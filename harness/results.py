@@ -98,14 +98,14 @@ def read_grid(store: Store, study: str, grid: str) -> Grid | None:
     runs = runs_frame(plan, children)
     known = {run.info.run_id: run for run in children}
     asked = plan.get("diagnostics", {}).get("batch_norm", False)  # plans kept by earlier versions say nothing
-    table = store.read_artifact(parent, THROUGHPUT)
+    table, current = store.read_artifact(parent, THROUGHPUT), set(runs["run_id"])
     return Grid(
         plan=plan,
         runs=runs,
         curves=_trained_frame(store, runs, known, CURVES, _curve, tuple(_CURVE_TYPES)),
-        throughput=_table(table or b"", _THROUGHPUT_TYPES),
+        throughput=pd.DataFrame(_table(table or b"", _THROUGHPUT_TYPES), columns=[*_THROUGHPUT_TYPES]),
         prerequisites=_prerequisites(store, plan),
-        software=software_of([run for run in children if run.info.run_id in set(runs["run_id"])]),
+        software=software_of([run for run in children if run.info.run_id in current]),
         experiment_id=parent.info.experiment_id,
         run_id=parent.info.run_id,
         batch_norm=_trained_frame(
@@ -236,19 +236,17 @@ def _trained_frame(
     runs: pd.DataFrame,
     known: dict[str, Run],
     artifact: str,
-    read: Callable[[bytes], pd.DataFrame],
+    read: Callable[[bytes], list[dict[str, Any]]],
     columns: Sequence[str],
 ) -> pd.DataFrame:
     """Return the tables that the trainings of `runs` kept, below each other, with policy, cell and seed of each.
 
     One artifact a training, so that a large grid needs no call for each metric.
     """
-    frames, names = [], [*axes_of(runs), "policy", "cell", "seed"]
-    rows = {(row["cell"], row["seed"]): row for row in runs.to_dict("records")}
-    for key, content in _artifacts(store, runs, known, artifact):
-        frames.append(read(content).assign(**{name: rows[key][name] for name in names}))
-    ordered = [*names, *columns]
-    return pd.concat(frames)[ordered].reset_index(drop=True) if frames else pd.DataFrame(columns=ordered)
+    names = [*axes_of(runs), "policy", "cell", "seed"]
+    whose = {(row["cell"], row["seed"]): {name: row[name] for name in names} for row in runs.to_dict("records")}
+    rows = [whose[key] | row for key, content in _artifacts(store, runs, known, artifact) for row in read(content)]
+    return pd.DataFrame(rows, columns=[*names, *columns])
 
 
 def _artifacts(
@@ -262,21 +260,21 @@ def _artifacts(
             yield (row["cell"], row["seed"]), content
 
 
-def _curve(content: bytes) -> pd.DataFrame:
+def _curve(content: bytes) -> list[dict[str, Any]]:
     return _table(content, _CURVE_TYPES)
 
 
-def _figures(content: bytes) -> pd.DataFrame:
-    rows = [{**row, "value": float(row["value"] or "nan")} for row in csv.DictReader(io.StringIO(content.decode()))]
-    return pd.DataFrame(rows, columns=[*_FIGURE_COLUMNS])
+def _figures(content: bytes) -> list[dict[str, Any]]:
+    rows = csv.DictReader(io.StringIO(content.decode()))
+    return [{**row, "value": float(row["value"] or "nan")} for row in rows]
 
 
-def _table(content: bytes, types: Mapping[str, type]) -> pd.DataFrame:
-    """Return a table that the ledger wrote, every float bit for bit: pandas' own reader may round the last one."""
+def _table(content: bytes, types: Mapping[str, type]) -> list[dict[str, Any]]:
+    """Return the rows that the ledger wrote, every float bit for bit: pandas' own reader may round the last one."""
     rows = csv.DictReader(io.StringIO(content.decode()))
     # A cell that could not be probed has a row without numbers.
     full = [row for row in rows if all(row[name] for name in types)]
-    return pd.DataFrame([{name: kind(row[name]) for name, kind in types.items()} for row in full], columns=[*types])
+    return [{name: kind(row[name]) for name, kind in types.items()} for row in full]
 
 
 def software_of(children: list[Run]) -> dict[str, list[str]]:

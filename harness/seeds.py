@@ -4,9 +4,13 @@ Every draw of a training (split, data order, initial weights, each trick) has a 
 trick on or off changes no other draw: that is what makes cells of one seed comparable pair by pair.
 """
 
-import hashlib
+from __future__ import annotations
 
-import numpy as np
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def derive(seed: int, name: str) -> int:
@@ -19,4 +23,6 @@ def stream(seed: int, name: str) -> np.random.Generator:
 
     It draws on the CPU whatever device trains, so a seed means the same draws everywhere.
     """
+    import numpy as np  # here, so that reading a spec does not wait for it
+
     return np.random.default_rng(derive(seed, name))

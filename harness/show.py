@@ -90,15 +90,13 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
 
 def _primary(plan: Plan) -> list[str]:
     """Return what the study is made to judge, and the smallest effect that it can show."""
-    from harness.claims import power_lines
-
     seeds, family = len(plan.study.spec.seeds), plan.family
     if family is None:
         told = "No primary contrasts are named: nothing will be claimed, every effect is exploratory."
         return wrapped("", told)
     names = "; ".join(named(member) for member in family.members)
     lines = wrapped("Primary    ", f"{len(family.members)} contrasts: {names}")
-    return lines + [line for told in power_lines(family, seeds) for line in wrapped(" " * 11, told)]
+    return lines + [line for told in plan.facts.power_lines(family, seeds) for line in wrapped(" " * 11, told)]
 
 
 @contextmanager

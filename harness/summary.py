@@ -69,7 +69,6 @@ def outline(plan: Plan) -> dict[str, Any]:
     digests: dict[Cell, dict[str, str]] = {}
     for replicate in plan.replicates:
         digests.setdefault(replicate.cell, {})[str(replicate.seed)] = replicate.training.digest
-    classes = {replicate.cell: replicate.training.classes for replicate in plan.replicates}
     names = {kind: name for name, kind in TRICKS.items()}
     return {
         "tricks": {
@@ -82,7 +81,7 @@ def outline(plan: Plan) -> dict[str, Any]:
                 "policy": cell.policy,
                 "tricks": list(cell.tricks),
                 "levels": dict(cell.levels),
-                "classes": classes[cell],
+                "classes": plan.first[cell].training.classes,
                 "digests": digests[cell],
             }
             for cell in plan.programs
@@ -95,10 +94,10 @@ def reused(plan: Plan) -> list[dict[str, Any]]:
     """Return the stages that are computed once, or why none are, with the cells of which that is so."""
     if not plan.study.spec.execution.reuse:
         return []
-    first = {replicate.cell: replicate.training for replicate in reversed(plan.replicates)}
     found: dict[tuple[tuple[str, ...], str], list[str]] = {}
     for cell in plan.programs:
-        cut = cut_of(first[cell])
+        training = plan.first[cell].training
+        cut = cut_of(training, plan.facts.layout(training.model, training.classes, training.kept_classes))
         found.setdefault(((), cut) if isinstance(cut, str) else (cut.stages, ""), []).append(cell.name)
     return [{"stages": list(stages), "reason": reason, "cells": cells} for (stages, reason), cells in found.items()]
 

@@ -19,7 +19,7 @@ from harness.freezing import check
 from harness.learner import Learner
 from harness.models import weights
 from harness.prefix.inputs import inputs_of
-from harness.records import Diagnosed, Epoch, Finished, Record
+from harness.records import Diagnosed, Epoch, Finished, Record, now
 from harness.schedule import learning_rates, phase_steps
 from harness.supplies import Supplies
 from harness.training import Training
@@ -128,8 +128,3 @@ def trainable_params(module: nn.Module, training: Training) -> int:
     """Return how many parameters learn in any phase."""
     learning = frozenset().union(*(phase.trainable for phase in training.phases))
     return sum(p.numel() for name, p in module.named_parameters() if name in learning)
-
-
-def now() -> int:
-    """Return the time in milliseconds since the epoch, as MLflow counts it."""
-    return time.time_ns() // 1_000_000

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from harness.digest import digest
+from harness.digest import digest, digest_by
 from harness.freezing.policy import Codes
 from harness.freezing.resolve import ResolvedPhase
 from harness.recipe import Recipe
@@ -71,7 +73,22 @@ class Training:
         """Identity of the training."""
         return digest(self)
 
+    def at(self, seeds: Iterable[int]) -> list[Training]:
+        """Return the training at each of `seeds`."""
+        digest_at = digest_by(self, "seed")
+        return [_known(replace(self, seed=seed), digest_at(seed)) for seed in seeds]
+
+    def saved_to(self, path: Path) -> Training:
+        """Return the training that leaves its weights at `path`."""
+        return _known(replace(self, save_to=str(path)), self.digest)
+
     @property
     def located_data(self) -> Data:
         """The data section with the folder it is read from."""
         return self.data.model_copy(update={"root": self.data_root})
+
+
+def _known(training: Training, digest: str) -> Training:
+    """Return a training whose digest is known, so that a plan of thousands need not work each out from nothing."""
+    vars(training)["digest"] = digest  # where `cached_property` keeps it
+    return training

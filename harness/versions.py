@@ -1,6 +1,7 @@
 """The versions that must be equal for a finished training to serve again."""
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 
 from harness import NUMERICS
@@ -8,7 +9,13 @@ from harness import NUMERICS
 
 def versions() -> dict[str, str]:
     """Return them as tags of a run."""
-    return {"harness.numerics": str(NUMERICS), "harness.torch": version("torch")}
+    return {"harness.numerics": str(NUMERICS), "harness.torch": version_of("torch")}
+
+
+@cache
+def version_of(package: str) -> str:
+    """Return the version of an installed package, without importing it."""
+    return version(package)
 
 
 def version_mark(tags: Mapping[str, str] | None = None) -> str:

@@ -49,6 +49,11 @@ class Workspace:
         return self.root / ".cache"
 
     @property
+    def facts(self) -> Path:
+        """What planning found out."""
+        return self.cache / "facts"
+
+    @property
     def shared(self) -> Path:
         """What trainings of a running grid share of their frozen parts; goes when it ends."""
         return self.cache / "prefix"

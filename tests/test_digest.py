@@ -1,11 +1,12 @@
 import hashlib
-from dataclasses import dataclass, field, replace
+import pickle
+from dataclasses import dataclass, field, make_dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
-from harness.digest import digest, plain
+from harness.digest import digest, digest_by, plain
 from harness.spec import StepDecay
 from harness.training import Origin
 from harness.tricks.label_smoothing import Smoothing
@@ -117,3 +118,29 @@ def test_a_setting_that_is_newer_than_the_store_counts_once_it_is_used():
     assert "accumulate" not in plain(whole)["train"]
     assert plain(split)["train"] == {**plain(whole)["train"], "accumulate": 2}
     assert whole.digest != split.digest
+
+
+@pytest.mark.parametrize("name", ["classes", "seed", "type", "a"])
+def test_digests_by_a_field_are_those_of_the_whole(name):
+    """Wherever the field stands among the others, first and last too."""
+    values = [0, 7, "x", None, (1.0, "é")]
+    kind = make_dataclass("Kind", [(n, object) for n in ("a", "classes", "seed", "zeta", "é")], frozen=True)
+    whole = kind(1, "b", 2.5, None, ("d",))
+    if name == "type":
+        kind, whole = Single, Single(3)
+        name = "x"
+    digest_at = digest_by(whole, name)
+    assert [digest_at(value) for value in values] == [digest(replace(whole, **{name: value})) for value in values]
+
+
+@dataclass(frozen=True)
+class Single:
+    x: object
+
+
+def test_trainings_at_other_seeds_and_places_have_the_digest_of_their_content(tmp_path):
+    for made in [*TRAINING.at([0, 5, 10**6]), TRAINING.saved_to(tmp_path)]:
+        assert made.digest == digest(made)
+        assert pickle.loads(pickle.dumps(made)) == made
+    assert [made.seed for made in TRAINING.at([3, 4])] == [3, 4]
+    assert TRAINING.saved_to(tmp_path).save_to == str(tmp_path)

@@ -8,6 +8,7 @@ import pytest
 from harness import specfile
 from harness.contrasts import KEYS
 from harness.errors import HarnessError
+from harness.facts import Facts
 from harness.family import family_of
 from harness.plan import make_plan
 from harness.spec import Primary
@@ -20,13 +21,13 @@ SCENARIOS = plan_of(["one_in"], "ab", ("full", "head"), [{"size": "8"}, {"size":
 
 def named(*contrasts, plan=PLAN, **given):
     """The members that entries of a spec name: kind, policy, trick, against, scenario, design."""
-    family = family_of(Primary.model_validate_json(json.dumps({"contrasts": list(contrasts), **given})), plan)
+    family = family_of(Primary.model_validate_json(json.dumps({"contrasts": list(contrasts), **given})), plan, Facts())
     assert family is not None
     return [tuple(member[key] for key in KEYS) for member in family.members]
 
 
 def test_none_are_named():
-    assert family_of(None, PLAN) is None
+    assert family_of(None, PLAN, Facts()) is None
 
 
 def test_a_trick_is_meant_alone_and_a_policy_without_tricks():
@@ -75,7 +76,7 @@ def test_scales_are_standard_deviations_in_those_of_a_difference():
     """Of cells that vary alike and independently: a difference of two has variance 2, an interaction of four 4."""
     wanted = [{"policy": "full", "trick": "a"}, {"kind": "main", "policy": "full", "trick": "a"}]
     wanted += [{"kind": "interaction", "trick": "a", "design": "one_in"}]
-    family = family_of(Primary.model_validate_json(json.dumps({"contrasts": wanted})), PLAN)
+    family = family_of(Primary.model_validate_json(json.dumps({"contrasts": wanted})), PLAN, Facts())
     assert family is not None
     assert family.scales == pytest.approx((1, math.sqrt(8 / 16 / 2), math.sqrt(2)))
 

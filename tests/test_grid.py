@@ -28,7 +28,7 @@ def run(write_spec, workspace):
             artifacts=lambda _, files: kept.update(files),
             settle=lambda _: None,
         )
-        store = SimpleNamespace(read_artifact=lambda _, name: kept.get(name))
+        store = SimpleNamespace(read_artifact=lambda _, name: kept.get(name), trained_among=lambda *_: {})
         assert list(GridRun(plan, store, log, None, "cpu", workspace).run()) == []  # type: ignore[arg-type]
         return {name: json.loads(content) for name, content in kept.items()}
 

@@ -123,7 +123,7 @@ def test_an_init_reaches_the_networks_it_is_meant_for(planned, where, source, ta
 def test_an_init_of_the_target_is_none_of_the_source_that_it_asks_for_first(write_spec, workspace):
     study = specfile.read(write_spec())
     ground = Ground(study, study.scenarios[0], workspace)
-    ground.training(study.spec.policy("full"), ZeroGammaTrick("target")(Recipe()), seed=0)
+    ground.trainings(study.spec.policy("full"), ZeroGammaTrick("target")(Recipe()), [0])
     (source,) = ground.prerequisites.values()
     assert source.training.recipe == Recipe()
 

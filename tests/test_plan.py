@@ -519,12 +519,13 @@ def test_one_class_is_nothing_to_tell_apart(refused, workspace):
 # A plan only reads.
 
 
-def test_planning_writes_nothing(planned, workspace, photos):
+def test_planning_writes_nothing_but_a_cache(planned, workspace, photos):
     (workspace.root / "experiments" / "tiny.yaml").write_text("")  # there before and after
     before = sorted(workspace.root.rglob("*"))
     plan = planned()
     planned(PHOTOS)
     assert photos in before
+    shutil.rmtree(workspace.cache)
     assert sorted(workspace.root.rglob("*")) == before
     assert not workspace.checkpoints.exists()
     assert plan.prerequisites

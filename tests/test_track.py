@@ -110,6 +110,34 @@ def test_trained_wants_the_same_versions_and_a_finished_run(log: GridLog, stored
     assert store.trained("e", {"harness.torch": "1"}) is None
 
 
+@pytest.mark.parametrize("runs_a_call", [0, 1, 10])
+def test_trained_among_finds_what_trained_finds(
+    log: GridLog, stored: Workspace, monkeypatch: pytest.MonkeyPatch, runs_a_call: int
+) -> None:
+    """However many runs it reads before it looks for each training by itself."""
+    monkeypatch.setattr("harness.track.store._RUNS_A_CALL", runs_a_call)
+    runs = [("d", "FINISHED"), ("d", "FINISHED"), ("d", "KILLED"), ("e", "FAILED"), ("f", "FINISHED")]
+    for digest, status in runs:
+        tags = {"harness.kind": "replicate", "harness.digest": digest, "harness.torch": "1"}
+        log.end(log.begin("run", {}, tags, None), status, {})
+    store = Store(stored)
+    for torch in ("1", "2"):
+        wanted = {digest: store.trained(digest, {"harness.torch": torch}) for digest in "def"}
+        ids = {digest: run.info.run_id for digest, run in wanted.items() if run}
+        found = store.trained_among("def", {"harness.torch": torch})
+        assert {digest: run.info.run_id for digest, run in found.items()} == ids
+    assert store.trained_among("", {"harness.torch": "1"}) == {}
+
+
+def test_an_artifact_that_cannot_be_read_is_told_by_name(log: GridLog, stored: Workspace) -> None:
+    log.artifacts(log.run_id, {"a.txt": b"text"})
+    (path,) = stored.artifacts.rglob("a.txt")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(HarnessError, match=r"cannot read a\.txt of run "):
+        Store(stored).read_artifact(log.parent, "a.txt")
+
+
 def test_a_store_in_a_folder_with_odd_characters(tmp_path: Path) -> None:
     place = Workspace(tmp_path / "a b ü")
     place.root.mkdir()

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from harness.data import decoding, digits
-from harness.data.decoding import Undecoded, catalogue_of
-from harness.data.images import Images, ImageSet, StreamedImages
-from harness.data.published import PUBLISHED, Accuracy
-from harness.data.split import Pool, partition, sizes
+from harness.data.sizes import sizes
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from harness.data.images import Images, ImageSet, StreamedImages
+    from harness.data.published import Accuracy
+    from harness.data.split import Pool
     from harness.spec import Data
 
 __all__ = ["ImageSet", "Images", "Splits", "StreamedImages", "Survey", "accuracy_of", "decode", "load", "survey"]
+
+
+def __getattr__(name: str) -> Any:
+    """Hand on what holds images, for which torch is imported: planning does not wait for it."""
+    if name not in ("ImageSet", "Images", "StreamedImages"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from harness.data import images
+
+    return getattr(images, name)
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,12 @@ def survey(data: Data, cache: Path | None = None) -> Survey:
     Raises HarnessError where it is not there or a class has too few images.
     """
     if data.name == "digits":
+        from harness.data import digits
+
         counts, content = digits.counts(data), "digits"
     else:
+        from harness.data.decoding import catalogue_of
+
         catalogue = catalogue_of(data)
         counts = catalogue.counts()
         if len(counts) < 2:
@@ -68,16 +80,27 @@ def survey(data: Data, cache: Path | None = None) -> Survey:
 
 def accuracy_of(data: Data) -> Accuracy:
     """Return which accuracy is the custom for a data set: top-1, or the mean over the classes."""
+    from harness.data.published import PUBLISHED
+
     return PUBLISHED[data.name].accuracy if data.name in PUBLISHED else "top1"
 
 
 def decode(data: Data, content: str, cache: Path) -> Pool:
     """Return the whole pool of the data set, as the spec shifts it; `cache` keeps what is slow to decode."""
+    from harness.data import decoding, digits
+
     return digits.read(data) if data.name == "digits" else decoding.read(data, content, cache)
 
 
 def load(data: Data, content: str, seed: int, cache: Path, device: torch.device) -> Splits:
     """Return the splits of one seed: test and validation are the data's, the training subset is drawn by `seed`."""
+    import numpy as np
+    import torch
+
+    from harness.data.decoding import Undecoded
+    from harness.data.images import ImageSet, StreamedImages
+    from harness.data.split import partition
+
     pool = decode(data, content, cache)
     parts = partition(pool, data, seed)
 

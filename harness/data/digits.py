@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from harness.data.decoding import shifted
-from harness.data.split import OPEN, Pool
+from harness.data.sizes import OPEN
 
 if TYPE_CHECKING:
+    from harness.data.split import Pool
     from harness.spec import Data
 
 COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
@@ -29,7 +27,11 @@ def read(data: Data) -> Pool:
 
     They are enlarged to `image_size` by repeating pixels, and grey repeated over three channels.
     """
+    import numpy as np
     from sklearn.datasets import load_digits  # takes a second to import
+
+    from harness.data.decoding import shifted
+    from harness.data.split import Pool
 
     bunch = load_digits()
     classes = data.classes or CLASSES

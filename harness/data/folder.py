@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.catalogue import Catalogue
-from harness.data.split import OPEN, TEST, TRAIN, VAL
+from harness.data.sizes import OPEN, TEST, TRAIN, VAL
 from harness.errors import HarnessError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.data.catalogue import Catalogue, Image
-from harness.data.split import OPEN, TEST, TRAIN, VAL
+from harness.data.sizes import OPEN, TEST, TRAIN, VAL
 from harness.errors import HarnessError
 
 Accuracy = Literal["top1", "mean_per_class"]

@@ -1,58 +1,63 @@
 """Which devices train, and how many jobs each carries at a time."""
 
 import os
+import sys
 from collections.abc import Iterator
-
-import torch
+from pathlib import Path
 
 from harness.errors import NotThere
 
 LEGAL = "cpu, cuda (every GPU), cuda:N, or several with commas"
+_DRIVERS = ("nvidia*", "nvhost*", "kfd", "dxg")
+"""What Linux has in /dev where torch may see a GPU: NVIDIA's, that of its Tegra, AMD's, and that of Windows below."""
 
 
-def choose(names: str | None) -> list[torch.device]:
+def choose(names: str | None) -> list[str]:
     """Return the devices named, such as `cuda:0,cuda:2`, or every GPU there is, else the CPU.
 
     Raises NotThere for one that is not there, or that is named twice.
     """
-    devices = [device for name in (names or _default()).split(",") for device in _devices(name.strip())]
+    count = 0 if names == "cpu" else _gpus()
+    given = names or ("cuda" if count else "cpu")
+    devices = [device for name in given.split(",") for device in _devices(name.strip(), count)]
     if len(set(devices)) < len(devices):
         raise NotThere(f"a device is named twice in {names!r}")
-    if len({device.type for device in devices}) > 1:
+    if "cpu" in devices and len(devices) > 1:
         raise NotThere(f"{names!r} mixes the CPU and GPUs, whose bits differ")
     return devices
 
 
-def _default() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _gpus() -> int:
+    """Return how many GPUs torch sees; importing it takes seconds, so it is asked only where there may be one."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    if hidden or (sys.platform == "linux" and not any(any(Path("/dev").glob(name)) for name in _DRIVERS)):
+        return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def _devices(name: str) -> Iterator[torch.device]:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise NotThere(f"unknown device {name!r}; legal: {LEGAL}") from None
-    if device == torch.device("cpu"):
-        yield device
+def _devices(name: str, count: int) -> Iterator[str]:
+    kind, colon, index = name.partition(":")
+    if name == "cpu":
+        yield name
         return
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type != "cuda":
+    if kind != "cuda" or (colon and not index.isdecimal()):
         raise NotThere(f"unknown device {name!r}; legal: {LEGAL}")
-    if (device.index or 0) >= count:
+    if int(index or 0) >= count:
         raise NotThere(f"device {name!r} is not there; torch sees {count} CUDA devices")
-    for index in range(count) if device.index is None else [device.index]:
-        yield torch.device("cuda", index)
+    yield from (f"cuda:{number}" for number in ([int(index)] if colon else range(count)))
 
 
-def places(devices: list[torch.device], jobs: int | None, gpu_share: float, threads: int) -> list[str]:
+def places(devices: list[str], jobs: int | None, gpu_share: float, threads: int) -> list[str]:
     """Return a device's name for each job that may run at a time, `jobs` at most, GPUs taking turns.
 
     A job takes `gpu_share` of a GPU, or `threads` cores of the CPU.
     """
-    if devices[0].type == "cpu":
+    if devices[0] == "cpu":
         return ["cpu"] * (jobs or max(1, _cores() // threads))
     per_gpu = int(1 / gpu_share + 1e-9)  # 1 / (1 / 3) is a little below 3
-    return [str(device) for _ in range(per_gpu) for device in devices][:jobs]
+    return [device for _ in range(per_gpu) for device in devices][:jobs]
 
 
 def _cores() -> int:

@@ -1,14 +1,18 @@
 """A job: what one process does in one go."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from harness.checkpoint import Checkpoints
 from harness.spec.execution import Execution
 from harness.training import Training
 from harness.workspace import Workspace
+
+if TYPE_CHECKING:
+    from harness.checkpoint import Checkpoints
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from multiprocessing.process import BaseProcess
 
 from harness.execute.ahead import ahead
 from harness.execute.job import Job
-from harness.records import Failed, Finished, Record, Started
+from harness.records import Failed, Finished, Record, Started, now
 from harness.stopping import Stopped
-from harness.train import now
 
 _PRELOAD = ["harness.execute.worker", "sklearn.datasets"]
 

@@ -26,9 +26,8 @@ from ray.exceptions import RayError, RayTaskError
 from harness.errors import HarnessError, NotThere
 from harness.execute.job import Job
 from harness.execute.worker import perform
-from harness.records import Failed, FailureKind, Finished, Record, Started
+from harness.records import Failed, FailureKind, Finished, Record, Started, now
 from harness.stopping import Stopped
-from harness.train import now
 from harness.versions import versions
 
 _SUBMITTED = 64

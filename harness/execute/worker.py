@@ -23,9 +23,9 @@ from harness.freezing.check import FreezeViolation
 from harness.leading import Leads
 from harness.prefix.cut import is_linear_head
 from harness.probe import probe
-from harness.records import Failed, FailureKind, Finished, Record, Started
+from harness.records import Failed, FailureKind, Finished, Record, Started, now
 from harness.supplies import Supplies
-from harness.train import Diverged, course, now
+from harness.train import Diverged, course
 from harness.training import Training
 
 _KINDS: dict[type[Exception], FailureKind] = {

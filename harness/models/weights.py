@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping, Set
@@ -16,6 +15,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from harness.digest import file_digest
 from harness.errors import HarnessError, unknown
 from harness.freezing.check import same_bits
 from harness.models.stages import is_under
@@ -62,15 +62,6 @@ def fetch(entry: torchvision.models.Weights) -> None:
             f"torchvision weights {entry}: there is no file {path}, and downloading {entry.url} failed ({error}); "
             "put the file there, or set TORCH_HOME to the folder whose hub/checkpoints/ holds it"
         ) from error
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file; raises HarnessError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise HarnessError(f"cannot read weights file {path}: {error.strerror}") from error
 
 
 def saved(training: Training) -> bool:

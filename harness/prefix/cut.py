@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.models.build import layout_of
+from harness.models.layout import Layout
 from harness.training import Training
 from harness.wording import NOTHING_FROZEN
 
 
 def is_linear_head(training: Training) -> bool:
     """Whether all that learns is one linear layer on what a frozen network makes, in float32 and whole batches."""
+    from harness.models.build import layout_of  # here, as below, so that planning anew does not wait for torch
+
     cut = cut_of(training)
     if isinstance(cut, str) or training.recipe.precision or training.train.accumulate > 1:
         return False
@@ -30,12 +32,18 @@ class Cut:
     """Names of the frozen stages."""
 
 
-def cut_of(training: Training) -> Cut | str:
-    """Return where the frozen prefix ends, or the reason why it is not computed once, as a clause."""
+def cut_of(training: Training, layout: Layout | None = None) -> Cut | str:
+    """Return where the frozen prefix ends, or the reason why it is not computed once, as a clause.
+
+    `layout` is that of its network, where it is known.
+    """
     augment, recipe = training.train.augment, training.recipe
     if training.codes:
         return "a solver takes the place of training, and computes its codes once anyway"
-    layout = layout_of(training.model, training.classes, training.kept_classes)
+    if layout is None:
+        from harness.models.build import layout_of
+
+        layout = layout_of(training.model, training.classes, training.kept_classes)
     moving = frozenset().union(*(phase.moving for phase in training.phases))
     live = {layout.stage(name) for name in moving}
     frozen = []

@@ -14,7 +14,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 
 from harness import views
 from harness.errors import HarnessError
-from harness.track.store import PARENT, Store
+from harness.track.store import PARENT, Store, having
 
 PROCESS = "harness.process"
 """Tag of the process that writes a run: host, then process id and start."""
@@ -116,14 +116,14 @@ class GridLog:
 
     def left(self, name: str, tags: Mapping[str, str]) -> Run | None:
         """Return the latest run of this grid of that name and with these tags, if it was killed."""
-        found = self._store.search([self.experiment_id], _having({PARENT: self.run_id, **tags}))
+        found = self._store.search([self.experiment_id], having({PARENT: self.run_id, **tags}))
         latest = next((run for run in found if run.info.run_name == name), None)
         return latest if latest and latest.info.status == "KILLED" else None
 
     def finished(self, tags: Mapping[str, str]) -> bool:
         """Whether a run of any study with these tags has finished."""
         ids = [e.experiment_id for e in self._client.search_experiments()]
-        return any(True for _ in self._store.search(ids, f"{_having(tags)} and attributes.status = 'FINISHED'"))
+        return any(True for _ in self._store.search(ids, f"{having(tags)} and attributes.status = 'FINISHED'"))
 
     def begin(
         self,
@@ -201,7 +201,3 @@ class GridLog:
         self._paused.discard(run_id)
         self._logged.pop(run_id, None)
         self._client.set_terminated(run_id, status)
-
-
-def _having(tags: Mapping[str, str]) -> str:
-    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from harness.recipe import Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -35,6 +35,8 @@ class EraseBoxes:
 
     def boxes(self, count: int, height: int, width: int, generator: np.random.Generator) -> np.ndarray:
         """Return top, left, height and width of what each image loses, [count, 4]; 0 in size where it is nothing."""
+        import numpy as np  # here, so that listing the tricks does not wait for it
+
         area = height * width * generator.uniform(*self.scale, (_ATTEMPTS, count))
         lowest, highest = np.log(self.ratio)
         ratio = np.exp(generator.uniform(lowest, highest, (_ATTEMPTS, count)))

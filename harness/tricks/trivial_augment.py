@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-import numpy as np
-
 from harness.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from torch import Tensor
 
 _BINS = 31
@@ -75,6 +74,7 @@ class OneOperation:
 
     def __call__(self, images: Tensor, generator: np.random.Generator) -> Tensor:
         """Map uint8 images [N, 3, H, W]; those that drew alike are mapped together."""
+        import numpy as np
         import torch  # here, so that listing the tricks does not wait for it
 
         from harness.devices import sent

@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 
 from harness import data as images
 from harness.data import digits
-from harness.data.split import OPEN
+from harness.data.sizes import OPEN
 from harness.spec import Data
 
 

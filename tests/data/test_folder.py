@@ -14,7 +14,7 @@ from PIL import Image
 
 from harness import data as images
 from harness.data import decoding
-from harness.data.split import OPEN, TEST, TRAIN, VAL
+from harness.data.sizes import OPEN, TEST, TRAIN, VAL
 from harness.errors import HarnessError
 from harness.spec import Data
 from tests.samples import image_folder, pixels_of

@@ -12,7 +12,7 @@ from torchvision import datasets
 from harness import data as images
 from harness.data import decoding
 from harness.data.published import PUBLISHED
-from harness.data.split import OPEN, TEST, TRAIN, VAL
+from harness.data.sizes import OPEN, TEST, TRAIN, VAL
 from harness.errors import HarnessError
 from harness.spec import Data
 from tests.data.publishers import MAKE, SIDE, pixels

@@ -6,7 +6,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from harness import data as images
-from harness.data.split import OPEN, TEST, TRAIN, VAL, Parts, Pool, Sizes, partition, sizes
+from harness.data.sizes import OPEN, TEST, TRAIN, VAL, Sizes, sizes
+from harness.data.split import Parts, Pool, partition
 from harness.errors import HarnessError
 from harness.spec import Data
 

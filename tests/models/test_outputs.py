@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torchvision.models.googlenet import GoogLeNetOutputs
 from torchvision.models.inception import InceptionOutputs
 
-from harness.estimate import _flops_per_image, _forward_flops
+from harness import flops
 from harness.freezing.policies import POLICIES
 from harness.freezing.resolve import resolve
 from harness.learner import Learner, initial_model
@@ -73,4 +73,4 @@ def test_the_estimate_counts_auxiliary_heads():
     training = replace(training, model=model, phases=phases, data=training.data.model_copy(update={"image_size": 304}))
     auxiliary = 2 * (128 * 768 * 25 + 768 * 128 * 25 + 768 * classes)  # 1×1 over 5×5 cells, 5×5 over one, linear
     gradients = 2 * classes * (2048 + 768)
-    assert _flops_per_image(training) == pytest.approx(_forward_flops(training) + auxiliary + gradients, rel=1e-9)
+    assert flops.of_training(training) == pytest.approx(flops.of_forward(training) + auxiliary + gradients, rel=1e-9)

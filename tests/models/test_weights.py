@@ -12,6 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from harness import specfile
+from harness.digest import file_digest
 from harness.errors import HarnessError
 from harness.learner import initial_model
 from harness.models import weights
@@ -230,7 +231,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(HarnessError, match=f"cannot read a state dict from {path}: .*No such file"):
         weights.read(path)
     with pytest.raises(HarnessError, match=f"cannot read weights file {path}: No such file"):
-        weights.file_digest(path)
+        file_digest(path)
 
 
 @pytest.mark.parametrize(
@@ -298,9 +299,9 @@ def test_a_file_counts_by_its_bytes(tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(b"weights")
     other.write_bytes(b"weights")
-    assert weights.file_digest(one) == weights.file_digest(other) == hashlib.sha256(b"weights").hexdigest()
+    assert file_digest(one) == file_digest(other) == hashlib.sha256(b"weights").hexdigest()
     other.write_bytes(b"Weights")
-    assert weights.file_digest(one) != weights.file_digest(other)
+    assert file_digest(one) != file_digest(other)
 
 
 def test_saved_asks_whether_the_weights_that_are_kept_are_there(tmp_path):
