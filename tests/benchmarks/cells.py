@@ -28,7 +28,7 @@ from tests.benchmarks.peers import common
 from tests.benchmarks.process import Measured, measure
 from tests.benchmarks.rows import PLAIN_PATH, QUIET, ROWS, Absent, Row, harness, interpreter, versions
 
-TOLERANCE = 1e-2
+TOLERANCE = 1e-3
 """How far weights may be from those of the plain path, relative to how far these moved."""
 TIMEOUT_S = 4 * 3600
 COLUMNS = (
@@ -114,7 +114,7 @@ class Comparison:
         except Absent as absent:
             found.gate = f"absent: {absent}"
             return
-        found.versions = found.versions or versions(row, interpreter(row.environment, self._environments))
+        found.versions = found.versions or versions(row.packages, self._python(row))
         found.wall_s.append(made.wall_s)
         found.peak_mib.append(made.peak_mib)
         if made.status:
@@ -126,14 +126,12 @@ class Comparison:
             found.report_s = self._started(again, grid, out).wall_s
 
     def _started(self, row: Row, grid: Path, out: Path) -> Measured:
-        python = interpreter(row.environment, self._environments)
-        command = [python, "-m", *row.arguments(grid, out)]
+        command = [self._python(row), "-m", *row.arguments(grid, out)]
         log = grid / f"{out.name}.log"
         return measure(command, out, log, {**QUIET, **row.variables}, TIMEOUT_S)
 
-    @property
-    def _environments(self) -> Path:
-        return self.folder / "environments"
+    def _python(self, row: Row) -> Path:
+        return interpreter(row.environment, self.folder / "environments")
 
     def table(self) -> pd.DataFrame:
         """Return what was measured so far; a row that is void or absent has no rate."""

@@ -3,6 +3,7 @@
 The plain path is the harness that shares nothing. Rows of the harness must have its bits. A peer's weights are compared
 with those of the plain path relative to how far these moved from the start: other kernels and another order of
 additions round otherwise, which grows with the steps, but another rate, target or frozen layer is another training.
+What learns and the statistics of batch norm are compared apart, since statistics move far whatever is learned.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def judge(work: Work, reference: Path, out: Path, ours: bool, tolerance: float) 
             return f"void: {cell.name} has no {', '.join(absent)}"
     if ours:
         return _bits(work, plain, found)
-    return _distances(work, reference, plain, found, out, tolerance)
+    return _distances(work, reference, plain, out, tolerance)
 
 
 def _bits(work: Work, plain: dict[str, Run], found: dict[str, Run]) -> str:
@@ -57,9 +58,7 @@ def _bits(work: Work, plain: dict[str, Run], found: dict[str, Run]) -> str:
     return f"void: {len(others)} cells have other bits, such as {others[0]}" if others else "ok: bits equal"
 
 
-def _distances(
-    work: Work, reference: Path, plain: dict[str, Run], found: dict[str, Run], out: Path, tolerance: float
-) -> str:
+def _distances(work: Work, reference: Path, plain: dict[str, Run], out: Path, tolerance: float) -> str:
     worst = 0.0
     for cell in work.cells:
         name = _squeezed(cell.name)
@@ -70,7 +69,7 @@ def _distances(
         stray = strays(begin, made, cell)
         if stray:
             return f"void: {cell.name} moved what is frozen, such as {stray[0]}"
-        apart = distance(begin, wanted, made)
+        apart = distance(begin, wanted, made, cell)
         if not apart <= tolerance:
             return f"void: the weights of {cell.name} differ by {apart:.1e} of how far they moved"
         worst = max(worst, apart)
@@ -79,16 +78,25 @@ def _distances(
 
 def strays(begin: State, made: State, cell: Cell) -> list[str]:
     """Return the names of the tensors that a cell freezes and that moved."""
-    moving = {name for names, _ in cell.groups for name in names}
-    statistics = ("running_mean", "running_var", "num_batches_tracked")
-    moving |= {f"{norm}.{name}" for norm in cell.bn_stats for name in statistics}
+    moving = frozenset().union(*_moving(cell))
     return [name for name in begin if name not in moving and not torch.equal(begin[name], made[name])]
 
 
-def distance(begin: State, wanted: State, made: State) -> float:
-    """Return ‖made − wanted‖ / ‖wanted − begin‖ over all elements."""
+def distance(begin: State, wanted: State, made: State, cell: Cell) -> float:
+    """Return ‖made − wanted‖ / ‖wanted − begin‖ of what learns in a cell, or of its statistics where that is more."""
+    return max(_apart(begin, wanted, made, names) for names in _moving(cell) if names)
+
+
+def _apart(begin: State, wanted: State, made: State, names: frozenset[str]) -> float:
     apart, moved = (
-        sum((left[name].double() - right[name].double()).square().sum().item() for name in begin)
+        sum((left[name].double() - right[name].double()).square().sum().item() for name in names)
         for left, right in ((made, wanted), (wanted, begin))
     )
     return float((apart / moved) ** 0.5)
+
+
+def _moving(cell: Cell) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of what learns, and of the statistics that follow the batches."""
+    learning = frozenset(name for names, _ in cell.groups for name in names)
+    counted = ("running_mean", "running_var", "num_batches_tracked")
+    return learning, frozenset(f"{norm}.{name}" for norm in cell.bn_stats for name in counted)

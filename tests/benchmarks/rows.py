@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,9 +95,7 @@ def interpreter(environment: str, folder: Path) -> Path:
     return python
 
 
-def versions(row: Row, python: Path) -> str:
-    """Return the versions of the packages that a row is about."""
-    script = "import sys; from importlib.metadata import version; print(*(f'{p} {version(p)}' for p in sys.argv[1:]), sep=', ')"
-    return subprocess.run(
-        [python, "-c", script, *row.packages], capture_output=True, text=True, check=True
-    ).stdout.strip()
+def versions(packages: Sequence[str], python: Path) -> str:
+    """Return the versions of packages in an environment, as it is told which."""
+    script = "import sys; from importlib.metadata import version; print(*(f'{p} {version(p)}' for p in sys.argv[1:]))"
+    return subprocess.run([python, "-c", script, *packages], capture_output=True, text=True, check=True).stdout.strip()

@@ -205,9 +205,25 @@ def mixed(images: Tensor, targets: Tensor, batch: Batch) -> tuple[Tensor, Tensor
     return images[batch.partners].lerp(images, batch.share), targets[batch.partners].lerp(targets, batch.share)
 
 
+class Normalise(nn.Module):
+    """Map uint8 images [..., 3, H, W] to (x/255 − mean)/std, rounded as the harness rounds it.
+
+    Another rounding of the inputs would grow with the steps of a training, and hide from the gate what else differs.
+    """
+
+    def __init__(self, work: Work) -> None:
+        super().__init__()
+        mean, std = (torch.tensor(value)[:, None, None] for value in (work.mean, work.std))
+        self._scale, self._shift = 1 / (255 * std), -mean / std
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the normalised images."""
+        return images.float() * self._scale + self._shift
+
+
 def transform(work: Work) -> v2.Compose:
     """Return what makes of an image file what the network takes."""
-    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(work.mean, work.std)])
+    return v2.Compose([v2.PILToTensor(), Normalise(work)])
 
 
 class Mirrored(Dataset[tuple[Tensor, int]]):
@@ -253,8 +269,8 @@ class Decoded:
 def decoded(images: str, split: str) -> Decoded:
     """Decode a split once in this process."""
     found = ImageFolder(str(Path(images) / split))
-    pixels = np.stack([np.asarray(image).transpose(2, 0, 1) for image, _ in found])
-    return Decoded(torch.from_numpy(pixels), torch.tensor(found.targets))
+    pixels = np.stack([np.asarray(image) for image, _ in found])
+    return Decoded(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets))
 
 
 class InMemory:
@@ -263,7 +279,8 @@ class InMemory:
     def __init__(self, split: Decoded, epochs: list[list[Batch]] | None, work: Work) -> None:
         """Without `epochs`, all images in their order, to evaluate on."""
         self._split, self._rest = split, iter(epochs) if epochs else None
-        self._mean, self._std = (torch.tensor(value)[:, None, None] for value in (work.mean, work.std))
+        self._normalise = Normalise(work)
+        self.batch_size = work.batch_size if epochs else EVALUATED  # which Composer asks a loader for
         self._length = len(epochs[0]) if epochs else -(-len(split.labels) // EVALUATED)
 
     def __len__(self) -> int:
@@ -273,7 +290,7 @@ class InMemory:
         for batch in next(self._rest) if self._rest else self._evaluated():
             images = self._split.images[batch.rows]
             images = torch.where(batch.flips[:, None, None, None], images.flip(3), images)
-            yield (images.float() / 255 - self._mean) / self._std, self._split.labels[batch.rows]
+            yield self._normalise(images), self._split.labels[batch.rows]
 
     def _evaluated(self) -> Iterator[Batch]:
         for rows in torch.arange(len(self._split.labels)).split(EVALUATED):
@@ -308,11 +325,11 @@ def sample(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor[:: -(-len(tensor) // SAMPLE)].clone() for name, tensor in flat.items()}
 
 
-def keep(module: nn.Module, cell: Cell, out: Path) -> None:
-    """Keep a sample of the trained weights of a cell for the gate."""
+def keep(state: dict[str, Tensor], cell: Cell, out: Path) -> None:
+    """Keep a sample of the trained weights of a cell, its state dict, for the gate."""
     place = kept(out, cell)
     place.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(sample(module.state_dict()), place)
+    torch.save(sample(state), place)
 
 
 def kept(out: Path, cell: Cell) -> Path:

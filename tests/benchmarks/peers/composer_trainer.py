@@ -118,7 +118,7 @@ def train(work: Work, cell: Cell, out: Path, tuned: bool) -> None:
     trainer.fit()
     trainer.eval(evaluators["test"])
     trainer.close()
-    common.keep(model.network, cell, out)
+    common.keep(model.network.state_dict(), cell, out)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Lightning under a Hydra multirun: `python -m tests.benchmarks.peers.lightning_hydra WORK OUT VARIANT`.
+"""Lightning and Hydra: `python -m tests.benchmarks.peers.lightning_hydra WORK OUT VARIANT [POLICY TRICKS SEED]`.
 
-`documented`: the basic launcher, one job after another in one process; the trainer as it is by default (progress bar,
-summary, a checkpoint each epoch), loader workers, metrics as it logs them. The joblib launcher as documented crashes
-with loader workers (joblib#1104). `tuned`: that launcher with two processes of one thread that stay, decoded images in
-memory, and a trainer without what is not asked for here.
+All cells are one multirun. `documented`: the basic launcher, one job after another in one process; the trainer as it is
+by default (progress bar, summary, a checkpoint at the end of an epoch), loader workers, metrics at every step. The
+joblib launcher as documented crashes with loader workers (joblib#1104). `tuned`: that launcher with two processes of one
+thread that stay, decoded images in memory, and a trainer without what is not asked for here.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class Classifier(lightning.LightningModule):
         self.log("train_loss", loss, on_step=self.trainer.log_every_n_steps == 1, on_epoch=True)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:  # noqa: ARG002
         """Log the top-1 of a batch, to be averaged."""
         self._log_top1("val_top1", batch)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:  # noqa: ARG002
         """Log the top-1 of a batch, to be averaged."""
         self._log_top1("test_top1", batch)
 
@@ -104,7 +104,7 @@ def train(config: DictConfig) -> None:
     module = Classifier(work, cell, epochs)
     trainer.fit(module, loaders["train"], loaders["val"])
     trainer.test(module, loaders["test"], verbose=False)
-    common.keep(module.network, cell, out)
+    common.keep(module.network.state_dict(), cell, out)
 
 
 def _silence() -> None:
@@ -113,16 +113,20 @@ def _silence() -> None:
     warnings.filterwarnings("ignore")
 
 
-def main(work: str, out: str, variant: str) -> None:
-    """Train all cells as one multirun."""
+def main(work: str, out: str, variant: str, *cell: str) -> None:
+    """Train all cells as one multirun, or one as a run."""
     mlflow.set_tracking_uri(common.store(Path(out)))
     mlflow.set_experiment(EXPERIMENT)  # before processes do so at once, which MLflow's migrations do not bear
     fixed = {"work": work, "out": out, "variant": variant}
     ConfigStore.instance().store("config", {**fixed, "policy": "", "tricks": "", "seed": 0})
     levels = common.read(Path(work)).levels()
-    axes = [f"{key}={','.join(map(str, values))}" for key, values in levels.items()]
-    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"] if variant == "tuned" else []
-    sys.argv[1:] = ["--multirun", *axes, *joblib, f"hydra.sweep.dir={out}/hydra"]
+    if cell:
+        sys.argv[1:] = [f"{key}={value}" for key, value in zip(levels, cell, strict=True)]
+    else:
+        axes = [f"{key}={','.join(map(str, values))}" for key, values in levels.items()]
+        joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"] if variant == "tuned" else []
+        sys.argv[1:] = ["--multirun", *axes, *joblib]
+    sys.argv += [f"hydra.run.dir={out}/hydra", f"hydra.sweep.dir={out}/hydra"]
     hydra.main(version_base=None, config_path=None, config_name="config")(train)()
 
 

@@ -1,8 +1,8 @@
 """A script in plain torch: `python -m tests.benchmarks.peers.plain WORK OUT VARIANT [POLICY TRICKS SEED]`.
 
 `documented` is the script as people write it, one process after another, a cell each: image files, transforms and
-loader workers as in torchvision's tutorials, as many threads as torch takes, `log_metric` at every step. `tuned` has two
-processes that stay, each with one thread and the decoded images in memory, and logs once an epoch.
+loader workers as in torchvision's tutorials, as many threads as torch takes, `log_metric` at every step. `tuned` has
+two processes that stay, each with one thread and the decoded images in memory, and logs once an epoch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def train(work: Work, cell: Cell, out: Path, tuned: bool) -> None:
     with mlflow.start_run(run_name=cell.name):
         mlflow.log_params({"policy": cell.policy, "tricks": cell.tricks, "seed": cell.seed})
         step = 0
-        for number, batches in enumerate(epochs, 1):
+        for batches in epochs:
             common.training_mode(module, cell)
             total = 0.0
             for batch, (images, labels) in zip(batches, loaders["train"], strict=True):
@@ -51,7 +51,7 @@ def train(work: Work, cell: Cell, out: Path, tuned: bool) -> None:
             figures = {"val_top1": common.top1(module, loaders["val"])}
             mlflow.log_metrics({**figures, **({"train_loss": total / len(batches)} if tuned else {})}, step)
         mlflow.log_metric("test_top1", common.top1(module, loaders["test"]))
-    common.keep(module, cell, out)
+    common.keep(module.state_dict(), cell, out)
 
 
 def in_one_after_another(module: str, work: Path, out: Path, cells: list[Cell]) -> None:
@@ -80,16 +80,14 @@ def track(uri: str, experiment: str) -> None:
     mlflow.set_experiment(experiment)
 
 
-def main(
-    module: str, train: Callable[[Work, Cell, Path, bool], None], experiment: str, arguments: list[str]
-) -> None:
+def main(module: str, train: Callable[[Work, Cell, Path, bool], None], experiment: str, arguments: list[str]) -> None:
     """Do what the command line of such a script asks for."""
     path, out, variant = Path(arguments[0]), Path(arguments[1]), arguments[2]
     work = common.read(path)
     track(common.store(out), experiment)  # before processes do so at once, which MLflow's migrations do not bear
     if arguments[3:]:
         policy, tricks, seed = arguments[3:]
-        train(work, work.cell(policy, tricks, int(seed)), out, False)
+        train(work, work.cell(policy, tricks, int(seed)), out, variant == "tuned")
     elif variant == "documented":
         in_one_after_another(module, path, out, work.cells)
     else:

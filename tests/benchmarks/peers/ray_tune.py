@@ -68,7 +68,7 @@ def documented(config: Config, path: str, out: str) -> None:
     for number in range(1, work.epochs + 1):
         figures = run.epoch(last=number == work.epochs)
         if number == work.epochs:
-            common.keep(run.module, cell, Path(out))
+            common.keep(run.module.state_dict(), cell, Path(out))
         tune.report(figures)
 
 
@@ -92,7 +92,7 @@ class Tuned(tune.Trainable):
         last = self.iteration + 1 == self._work.epochs
         figures = self._run.epoch(last)
         if last:
-            common.keep(self._run.module, self._cell, self._out)
+            common.keep(self._run.module.state_dict(), self._cell, self._out)
         return figures
 
 
@@ -115,6 +115,7 @@ def main(path: str, out: str, variant: str) -> None:
             storage_path=f"{out}/ray",
             callbacks=[tracking],
             stop={"training_iteration": work.epochs},
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0 if variant == "tuned" else 1,
         ),
     ).fit()

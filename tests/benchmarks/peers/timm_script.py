@@ -1,8 +1,8 @@
 """timm in a loop of one's own: `python -m tests.benchmarks.peers.timm_script WORK OUT VARIANT [POLICY TRICKS SEED]`.
 
-Its models, data set, optimizer factory and loss for soft targets, used as in its `train.py`. `documented`: a process for
-each cell. `tuned`: as in `plain.py`. Its own warmup and mixup draw otherwise than the harness, so rates and mixes are
-given.
+Its models, data set, optimizer factory and loss for soft targets, used as in its `train.py`. `documented`: a process
+for each cell. `tuned`: as in `plain.py`. Its own warmup begins otherwise and its mixup draws otherwise than those of the
+harness, so rates and mixes are given.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def train(work: Work, cell: Cell, out: Path, tuned: bool) -> None:
             figures = {"train_loss": losses.avg, "val_top1": common.top1(module, loaders["val"])}
             mlflow.log_metrics(figures, number)
         mlflow.log_metric("test_top1", common.top1(module, loaders["test"]))
-    common.keep(module, cell, out)
+    common.keep(module.state_dict(), cell, out)
 
 
 if __name__ == "__main__":
