@@ -35,7 +35,7 @@ class Measured:
 
 
 def measure(
-    command: Sequence[str | Path], cwd: Path, log: Path, environment: Mapping[str, str], timeout_s: float
+    command: Sequence[object], cwd: Path, log: Path, environment: Mapping[str, str], timeout_s: float
 ) -> Measured:
     """Run a command to its end, or until it has taken too long."""
     with log.open("wb") as out:

@@ -248,7 +248,7 @@ def folder(work: Work, split: str) -> ImageFolder:
 
 def training_loader(images: Any, epochs: list[list[Batch]], work: Work, workers: int = 2) -> DataLoader[Any]:
     """Return the loader of training images as people write it: decoding, and augmenting in worker processes."""
-    return DataLoader(Mirrored(images, work), batch_sampler=Passes(epochs), num_workers=workers)  # type: ignore[arg-type]
+    return DataLoader(Mirrored(images, work), batch_sampler=Passes(epochs), num_workers=workers)
 
 
 def evaluation_loader(work: Work, split: str, workers: int = 2) -> DataLoader[Any]:

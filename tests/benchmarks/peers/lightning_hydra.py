@@ -2,8 +2,8 @@
 
 All cells are one multirun. `documented`: the basic launcher, one job after another in one process; the trainer as it is
 by default (progress bar, summary, a checkpoint at the end of an epoch), loader workers, metrics at every step. The
-joblib launcher as documented crashes with loader workers (joblib#1104). `tuned`: that launcher with two processes of one
-thread that stay, decoded images in memory, and a trainer without what is not asked for here.
+joblib launcher as documented crashes with loader workers (joblib#1104). `tuned`: that launcher with two processes of
+one thread that stay, decoded images in memory, and a trainer without what is not asked for here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """timm in a loop of one's own: `python -m tests.benchmarks.peers.timm_script WORK OUT VARIANT [POLICY TRICKS SEED]`.
 
 Its models, data set, optimizer factory and loss for soft targets, used as in its `train.py`. `documented`: a process
-for each cell. `tuned`: as in `plain.py`. Its own warmup begins otherwise and its mixup draws otherwise than those of the
-harness, so rates and mixes are given.
+for each cell. `tuned`: as in `plain.py`. Its own warmup begins otherwise and its mixup draws otherwise than those of
+the harness, so rates and mixes are given.
 """
 
 from __future__ import annotations
