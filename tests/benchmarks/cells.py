@@ -28,8 +28,12 @@ from tests.benchmarks.peers import common
 from tests.benchmarks.process import Measured, measure
 from tests.benchmarks.rows import PLAIN_PATH, QUIET, ROWS, Absent, Row, harness, interpreter, versions
 
-TOLERANCE = 1e-3
-"""How far weights may be from those of the plain path, relative to how far these moved."""
+TOLERANCE = 0.02
+"""How far weights may be from those of the plain path, relative to how far these moved.
+
+With one thread peers have its bits; two threads are 0.001 away after 8 steps of `full` at five times the rate, where a
+training without label smoothing is 0.23 away.
+"""
 TIMEOUT_S = 4 * 3600
 COLUMNS = (
     "grid",

@@ -81,7 +81,7 @@ name: {name}
 model: {{name: resnet18}}
 weights: {{checkpoint: {folder}/weights.pt}}
 data: {{name: image_folder, root: {folder}/images, image_size: 32}}
-train: {{epochs: {epochs}, batch_size: {batch}, lr: 0.01, augment: {{flip: true}}, threads: 1}}
+train: {{epochs: {epochs}, batch_size: {batch}, lr: 0.002, augment: {{flip: true}}, threads: 1}}
 policies: {policies}
 tricks: {tricks}
 designs: [{{list: {sets}}}]

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from mlflow import MlflowClient
 
-from tests.benchmarks.cells import TIMEOUT_S, machine, workspace
+from tests.benchmarks.cells import TIMEOUT_S, TOLERANCE, machine, workspace
 from tests.benchmarks.gate import distance, runs
 from tests.benchmarks.grids import Grid, Scale, prepare
 from tests.benchmarks.peers import common
@@ -38,7 +38,7 @@ LOOPS = {
     "composer": ("composer_trainer", "composer", ("torch", "mosaicml")),
 }
 """By name: the module, its environment, and the packages whose versions are told. The first is the harness."""
-APART = {"fp32": 1e-3, "bf16": 0.5}
+APART = {"fp32": TOLERANCE, "bf16": 0.5}
 """How far weights may be from the harness', relative to how far these moved; bfloat16 has three digits."""
 
 
