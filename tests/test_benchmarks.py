@@ -13,7 +13,7 @@ from harness import data, specfile
 from harness.data.batches import Batches
 from harness.learner import Learner, initial_model
 from harness.plan import Plan, make_plan
-from harness.train import learning_rate_factors
+from harness.schedule import learning_rates
 from harness.workspace import Workspace
 from tests.benchmarks import grids
 from tests.benchmarks.cells import COLUMNS, Comparison, chosen
@@ -54,7 +54,7 @@ def test_a_peer_takes_the_steps_of_the_harness_bit_for_bit(grid: Path, number: i
     splits = data.load(training.located_data, training.data_content, training.seed, tmp_path, CPU)
     ours = Learner(initial_model(training, CPU), training)
     batches = Batches(training, splits.train, CPU)
-    factors = learning_rate_factors(training, batches.per_epoch)
+    rates = learning_rates(training, batches.per_epoch)
     epochs = common.draw(work, cell)
     theirs = common.loaders(work, epochs, in_memory=True)["train"]
     module = common.network(work, cell)
@@ -67,7 +67,7 @@ def test_a_peer_takes_the_steps_of_the_harness_bit_for_bit(grid: Path, number: i
             inputs, wanted = common.mixed(pixels, common.soft_targets(labels, work, cell), batch)
             assert torch.equal(inputs, images)
             assert torch.equal(wanted, targets)
-            ours.step(images, targets, training.train.lr * factors[step])
+            ours.step(images, targets, rates[step])
             optimizer.zero_grad()
             F.cross_entropy(module(inputs), wanted).backward()
             optimizer.step()

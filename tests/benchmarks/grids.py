@@ -16,7 +16,7 @@ from torchvision.models import resnet18
 from harness import specfile
 from harness.learner import initial_model
 from harness.plan import Replicate, make_plan
-from harness.train import learning_rate_factors
+from harness.schedule import lr_factors
 from harness.workspace import Workspace
 from tests.benchmarks.peers.common import Cell, Work
 
@@ -195,7 +195,7 @@ def work_of(replicates: tuple[Replicate, ...], images: Path, initial: dict[str, 
 
 def _cell(replicate: Replicate, per_epoch: int) -> Cell:
     training = replicate.training
-    (phase,), recipe = training.phases, training.recipe
+    (phase,), recipe, train = training.phases, training.recipe, training.train
     smoothing: list[Any] = list(recipe.target_maps)
     mixup: list[Any] = list(recipe.mixes)
     return Cell(
@@ -204,7 +204,7 @@ def _cell(replicate: Replicate, per_epoch: int) -> Cell:
         seed=replicate.seed,
         groups=[(list(group.names), group.weight_decay) for group in phase.groups],
         bn_stats=list(phase.bn_stats),
-        factors=learning_rate_factors(training, per_epoch),
+        factors=lr_factors([phase], recipe.warmups, recipe.decay or train.decay, train.epochs, per_epoch),
         smoothing=smoothing[0].epsilon if smoothing else 0.0,
         mixup=mixup[0].alpha if mixup else 0.0,
         bf16=recipe.precision is not None,
