@@ -112,6 +112,7 @@ def train(work: Work, cell: Cell, out: Path, tuned: bool) -> None:
         precision="amp_bf16" if cell.bf16 else "fp32",
         loggers=[tracking],
         callbacks=[Steps(cell)],
+        device_train_microbatch_size=work.batch_size,  # which it would ask of a loader without a batch sampler
         progress_bar=not tuned,
         run_name=cell.name,
     )
