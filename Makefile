@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint notebooks clean
+.PHONY: demo test lint notebooks bench clean
 .DEFAULT_GOAL := demo
 
 .venv/.harness: pyproject.toml constraints.txt
@@ -28,6 +28,9 @@ test: lint  ## run the whole suite
 
 notebooks: .venv/.test  ## run the notebooks anew, in place; the tour reads the demo's runs
 	cd notebooks && PYTHONWARNINGS='ignore:IProgress not found' ../$(BIN)/python -m nbconvert --log-level=WARN --KernelManager.transport=ipc --to notebook --execute --inplace *.ipynb
+
+bench: .venv/.test  ## measure the harness itself and against what else one would take; hours, on an idle machine
+	$(BIN)/python -m tests.benchmarks results/benchmarks
 
 clean:  ## remove the environment and the tools' caches; the tracking store and the results stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -13,9 +13,10 @@ from harness import data, specfile
 from harness.data.batches import Batches
 from harness.learner import Learner, initial_model
 from harness.plan import Plan, make_plan
+from harness.prefix import store
 from harness.schedule import learning_rates
 from harness.workspace import Workspace
-from tests.benchmarks import grids
+from tests.benchmarks import grids, redundancy
 from tests.benchmarks.cells import COLUMNS, Comparison, chosen
 from tests.benchmarks.gate import distance, strays
 from tests.benchmarks.grids import SCALES, Grid, Scale, prepare
@@ -156,3 +157,18 @@ def test_a_comparison_tells_rates_and_voids_what_trained_something_else(tmp_path
     ours = made[made["row"] == "harness"].iloc[0]
     assert documented["ours_is_times"] == pytest.approx(documented["wall_s"] / ours["wall_s"])
     assert ours["report_s"] > 0
+
+
+def test_the_operations_of_a_grid_are_those_of_its_distinct_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the first step, in which two schedules do not differ yet: leading epochs are shared as a whole."""
+    monkeypatch.setitem(redundancy.GRIDS, "heads", ("head", "false"))
+    monkeypatch.setattr(redundancy, "SPEC", redundancy.SPEC.replace("mixup", "label_smoothing"))
+    row = redundancy.measure("heads", tmp_path)
+    assert row["plain_gflop"] > 3 * row["distinct_gflop"]
+    assert 1 <= row["rho"] < 1.01
+    monkeypatch.setattr(redundancy, "pack", lambda work, *_, **__: [(each.training,) for each in work])
+    numbers = iter(range(1000))
+    monkeypatch.setattr(store, "_key", lambda _: str(next(numbers)))
+    assert redundancy.measure("heads", tmp_path)["rho"] > 1.2, "each has computed the frozen stages for itself"
