@@ -6,6 +6,7 @@ A shortcut: before it is trusted with tensors of some shapes, their steps are ta
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -45,16 +46,26 @@ Course = Generator[Record | Step, Tensor, None]
 
 
 def together(courses: Sequence[Course]) -> Iterator[Record]:
-    """Run trainings side by side, and yield their records as they come. What a step raises, its training raises."""
-    answers: dict[Course, Tensor | Exception | None] = dict.fromkeys(courses)  # a course begins with None
+    """Run trainings, and yield their records as they come. What a step raises, its training raises.
+
+    Those of which only a linear head is left stand side by side; any other one runs to its end before the next begins,
+    since its layers may draw from torch's generator, and its images may be streamed.
+    """
+    steps: dict[Course, Step] = {}
     gate: dict[tuple[object, ...], bool] = {}
-    while answers:
-        steps: dict[Course, Step] = {}
+    for course in courses:
+        step = yield from _until_step(course, None)
+        while step and step.head is None:
+            step = yield from _until_step(course, _taken(step))
+        if step:
+            steps[course] = step
+    while steps:
+        answers = dict(zip(steps, _take([*steps.values()], gate), strict=True))
+        steps = {}
         for course, answer in answers.items():
             step = yield from _until_step(course, answer)
             if step:
                 steps[course] = step
-        answers = dict(zip(steps, _take([*steps.values()], gate), strict=True))
 
 
 def _until_step(course: Course, answer: Tensor | Exception | None) -> Generator[Record, None, Step | None]:
@@ -76,7 +87,8 @@ def _take(steps: Sequence[Step], gate: dict[tuple[object, ...], bool]) -> list[T
         if key not in gate:
             gate[key] = _gives_the_same_bits(steps)
         if gate[key]:
-            return [*_at_once(steps)]
+            with suppress(Exception):  # whatever it is, the steps by themselves will say whose it is
+                return _at_once(steps)
     return [_taken(step) for step in steps]
 
 
@@ -87,16 +99,25 @@ def _taken(step: Step) -> Tensor | Exception:
         return error
 
 
-def _at_once(steps: Sequence[Step]) -> Tensor:
+def _at_once(steps: Sequence[Step]) -> list[Tensor | Exception]:
+    """Take steps together; what it raises, it raises before any weight has moved."""
     for step in steps:
         step.learner.begin_step(step.lr)
-    losses = _losses(
-        [step.head for step in steps if step.head], [step.images for step in steps], [step.targets for step in steps]
-    )
+    losses = _losses(_heads(steps), [step.images for step in steps], [step.targets for step in steps])
     losses.sum().backward()
-    for step in steps:
+    return [_ended(step, loss) for step, loss in zip(steps, losses.detach(), strict=True)]
+
+
+def _ended(step: Step, loss: Tensor) -> Tensor | Exception:
+    try:
         step.learner.end_step()
-    return losses.detach()
+    except Exception as error:
+        return error
+    return loss
+
+
+def _heads(steps: Sequence[Step]) -> list[nn.Linear]:
+    return [step.head for step in steps if step.head]
 
 
 def _losses(heads: Sequence[nn.Linear], inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
@@ -134,8 +155,8 @@ def _gives_the_same_bits(steps: Sequence[Step]) -> bool:
 
 
 def _same(steps: Sequence[Step], batch: Sequence[tuple[Tensor, Tensor]]) -> bool:
-    parameters = [p for step in steps if step.head for p in step.head.parameters()]
-    heads = [step.head for step in steps if step.head]
+    heads = _heads(steps)
+    parameters = [parameter for head in heads for parameter in head.parameters()]
     at_once = _losses(heads, *zip(*batch, strict=True))
     gradients = torch.autograd.grad(at_once.sum(), parameters)
     alone = torch.stack([outputs.loss(step.learner.module(x), y) for step, (x, y) in zip(steps, batch, strict=True)])

@@ -290,9 +290,11 @@ class GridRun:
 
     def _jobs(self, replicates: Sequence[Replicate], alone: bool) -> list[Job]:
         """Return the jobs that train replicates; what is to be alone on its device shares its process with nothing."""
+        if alone:
+            return [self._job([r.training]) for r in replicates]
         work = [work_of(r.training, r.data, partial(self._ledger.speed.seconds, r.program)) for r in replicates]
-        packed = pack(work, self._executor.places, self._plan.study.spec.execution.reuse)
-        return [self._job(each) for each in ([(w.training,) for w in work] if alone else packed)]
+        reuse = self._plan.study.spec.execution.reuse
+        return [self._job(each) for each in pack(work, self._executor.places, reuse)]
 
     def _job(self, trainings: Sequence[Training], probe: tuple[int, int] | None = None) -> Job:
         return make_job(self._plan.study.spec.execution, self._place, trainings, self._checkpoints, probe)

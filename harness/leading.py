@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from harness.digest import digest
+from harness.freezing.resolve import ResolvedPhase
+from harness.recipe import Decay, Warmup
 from harness.records import now
-from harness.schedule import learning_rates, phase_steps
+from harness.schedule import lr_factors, phase_steps
 from harness.spec import Train
 from harness.training import Training
 
@@ -41,19 +43,40 @@ def family(training: Training) -> str:
 
 def shared_epochs(one: Training, other: Training, steps_per_epoch: int) -> int:
     """Return how many epochs two trainings of one family have in common: every step of them is the same."""
-    rates = zip_longest(*(learning_rates(training, steps_per_epoch) for training in (one, other)))
-    alike = next((step for step, (a, b) in enumerate(rates) if a != b), one.train.epochs * steps_per_epoch)
+    alike = min(one.train.epochs, other.train.epochs) * steps_per_epoch
     for phases in zip_longest(*(_phases(training, steps_per_epoch) for training in (one, other))):
         if phases[0] != phases[1]:
             alike = min(alike, *(begin for begin, *_ in filter(None, phases)))
             break
-    return alike // steps_per_epoch
+    if alike < steps_per_epoch:
+        return 0  # whatever the rates, which take time to work out
+    rates = zip(*(_rates(training, steps_per_epoch)[:alike] for training in (one, other)), strict=True)
+    return next((step for step, (a, b) in enumerate(rates) if a != b), alike) // steps_per_epoch
 
 
 def _phases(training: Training, steps_per_epoch: int) -> list[tuple[int, object, object]]:
     """Return the step at which each phase begins, and what it is, whatever schedule it is on."""
     begins = phase_steps(training.phases, training.train.epochs * steps_per_epoch)
     return [(begin, phase.groups, phase.bn_stats) for begin, phase in zip(begins, training.phases, strict=True)]
+
+
+def _rates(training: Training, steps_per_epoch: int) -> tuple[float, ...]:
+    """Return the learning rate at each step, worked out once for all seeds and policies on the same schedule."""
+    train, recipe = training.train, training.recipe
+    schedule = tuple(ResolvedPhase(phase.start, (), (), phase.restart_schedule) for phase in training.phases)
+    return _rates_of(schedule, recipe.warmups, recipe.decay or train.decay, train.epochs, train.lr, steps_per_epoch)
+
+
+@lru_cache(maxsize=64)
+def _rates_of(
+    schedule: tuple[ResolvedPhase, ...],
+    warmups: tuple[Warmup, ...],
+    decay: Decay,
+    epochs: int,
+    lr: float,
+    steps_per_epoch: int,
+) -> tuple[float, ...]:
+    return tuple(lr * factor for factor in lr_factors(schedule, warmups, decay, epochs, steps_per_epoch))
 
 
 def leaders(related: Sequence[Training], steps_per_epoch: int) -> dict[str, Place]:
@@ -89,26 +112,37 @@ class Leads:
         self._families: dict[str, list[Training]] = defaultdict(list)
         for training in trainings:
             self._families[family(training)].append(training)
-        self._leaders: dict[str, Place] = {}
-        """Where each training goes on from, once an epoch of its family is over."""
+        self._places: dict[str, Place] = {}
+        """Where each training that has not begun goes on from, once an epoch of its family is over."""
+        self._begun: set[str] = set()
         self._kept: dict[Place, Checkpoint] = {}
 
     def of(self, training: Training) -> Lead | None:
-        """Return what a training can go on from, if anything."""
-        place = self._leaders.pop(training.digest, None)
-        kept = self._kept.get(place) if place else None
-        if place is None or kept is None:
+        """Return what a training, which begins now, can go on from, if anything."""
+        self._begun.add(training.digest)
+        place = self._places.pop(training.digest, None)
+        if place is None or place not in self._kept:
             return None
-        if place not in self._leaders.values():
-            del self._kept[place]
+        wanted = place in self._places.values()
+        kept = _copy(self._kept[place]) if wanted else self._kept.pop(place)
         own = tuple(replace(record, digest=training.digest, timestamp=now()) for record in kept.epochs)
-        return Lead(place[0], replace(deepcopy(kept), epochs=own))
+        return Lead(place[0], replace(kept, epochs=own))
 
     def keep(self, training: Training, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint where a later training goes on from it."""
         related = self._families.pop(family(training), ())
         steps_per_epoch = checkpoint.step // checkpoint.epoch  # that of the whole family
-        self._leaders |= leaders(related, steps_per_epoch)
+        found = leaders(related, steps_per_epoch)
+        self._places |= {digest: place for digest, place in found.items() if digest not in self._begun}
         place = (training.digest, checkpoint.epoch)
-        if place in self._leaders.values():
-            self._kept[place] = deepcopy(checkpoint)
+        if place in self._places.values():
+            self._kept[place] = _copy(checkpoint)
+
+
+def _copy(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a checkpoint with tensors of its own, in this machine's memory: nobody needs them for a while."""
+    import torch  # here, since planning asks for leaders too, and waits for no torch
+    from torch.utils._pytree import tree_map_only
+
+    copied = tree_map_only(torch.Tensor, lambda tensor: tensor.detach().to("cpu", copy=True), vars(checkpoint))
+    return replace(checkpoint, **copied)

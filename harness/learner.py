@@ -30,7 +30,9 @@ def initial_model(training: Training, device: torch.device, source: weights.Stat
     module = build_model(training.model, training.classes, training.seed, training.kept_classes)
     origin = training.origin
     if origin:
-        weights.load_backbone(module, source or weights.read(Path(origin.path)), training.head, origin.partial)
+        weights.load_backbone(
+            module, weights.read(Path(origin.path)) if source is None else source, training.head, origin.partial
+        )
     for _, init in training.recipe.inits:
         init(module, layout_of(training.model, training.classes, training.kept_classes))
     seed_layers(training)

@@ -137,7 +137,7 @@ class Ledger:
             "harness.device": started.device if started else "",
             **(more or {}),
         }
-        if started and started.led_by:
+        if started and (started.led_by or self._retried.get(training.digest)):
             tags[LED_BY] = started.led_by
         if why := self._retried.get(training.digest):
             tags |= {RETRIES: str(len(why)), RETRIED_FOR: "; ".join(why)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.data import Survey
@@ -12,7 +12,7 @@ from harness.leading import family, leaders
 from harness.prefix.cut import Cut, cut_of
 from harness.training import Training
 
-_PIECES = 16
+_JOBS = 16
 """Jobs that each place gets at least, if there are as many trainings: with fewer, one ends long before the others."""
 _LEFT = 0.2
 """About what is left of a training whose frozen stages are computed once. Only the order of jobs depends on it."""
@@ -47,8 +47,11 @@ def pack(work: Sequence[Work], places: int, reuse: bool) -> list[tuple[Training,
     """
     turn = {seed: number for number, seed in enumerate(dict.fromkeys(each.training.seed for each in work))}
     groups = _groups(work, reuse)
-    limit = sum(piece.seconds for group in groups for piece in group) / (_PIECES * places)
-    jobs = [job for group in groups for job in _join(group, limit)]
+    total = sum(piece.seconds for group in groups for piece in group)
+    # What takes longer than its share of all would end last by itself; apart it takes longer, and ends sooner.
+    seconds = {each.training.digest: each.seconds for each in work}
+    parted = [[own for piece in group for own in _parted(piece, total / places, seconds)] for group in groups]
+    jobs = [job for group in parted for job in _join(group, total / (_JOBS * places))]
     jobs.sort(key=lambda job: (turn[job.trainings[0].seed], -job.seconds))
     return [job.trainings for job in jobs]
 
@@ -99,7 +102,16 @@ def _shared(training: Training, reuse: bool) -> str:
     """Return what stands for the images, the initial weights and the frozen stages of a training."""
     cut = cut_of(training) if reuse else ""
     frozen = list(cut.frozen) if isinstance(cut, Cut) else []
-    return digest([training.data, training.data_content, training.seed, training.model, training.origin, frozen])
+    network = [training.model, training.classes, training.kept_classes, training.origin, training.recipe.inits]
+    train = [training.train.threads, training.train.channels_last]
+    return digest([training.data, training.data_content, training.seed, network, train, frozen])
+
+
+def _parted(piece: _Piece, most: float, seconds: Mapping[str, float]) -> list[_Piece]:
+    """Return a piece, or its trainings one by one where it takes longer than `most`."""
+    if piece.seconds <= most or len(piece.trainings) == 1:
+        return [piece]
+    return [_Piece((training,), seconds[training.digest]) for training in piece.trainings]
 
 
 def _join(pieces: Sequence[_Piece], limit: float) -> Iterator[_Piece]:

@@ -69,6 +69,7 @@ class Finished:
     test_top1: float
     trainable_params: int
     wall_s: float
+    """Seconds from its beginning to its end, leading epochs included, whatever ran beside it; no figure of speed."""
     weights_sha256: str
     changed: tuple[str, ...]
     """Names of the tensors that are not, bit for bit, in the weights it was trained from."""

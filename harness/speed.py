@@ -54,7 +54,8 @@ class Speed:
 
         Where nothing was probed all are at one image a second.
         """
-        rates = {name: geometric_mean(r.images_per_s for r in rounds) for name, rounds in self._rounds.items()}
+        probed = {name: rounds for name, rounds in self._rounds.items() if rounds}
+        rates = {name: geometric_mean(r.images_per_s for r in rounds) for name, rounds in probed.items()}
         return images / rates.get(program, min(rates.values(), default=1.0))
 
     def table(self, tried: Collection[str]) -> bytes:

@@ -27,7 +27,8 @@ class Start:
         """Its parameters and buffers."""
         self._frozen: dict[tuple[str, ...], str] = {}
         self._hashed: dict[int, _Hash] = {}
-        self._changed = frozenset(weights.changed(module.state_dict(), source))
+        own = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+        self._changed = frozenset(weights.changed(own, source))
 
     def copy(self) -> nn.Module:
         """Return a network to train."""

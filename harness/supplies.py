@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
+from torch import Tensor
 
 from harness import data
 from harness.data import Splits
@@ -30,6 +31,7 @@ class Supplies:
         self._splits: _Kept[Splits] = _Kept()
         self._sources: _Kept[State] = _Kept()
         self._starts: _Kept[Start] = _Kept()
+        self._views: _Kept[Tensor] = _Kept()
 
     def splits(self, training: Training) -> Splits:
         """Return the images of a training; raises HarnessError where they are not those that were planned."""
@@ -46,6 +48,10 @@ class Supplies:
         seed_layers(training)
         return start
 
+    def views(self, path: Path, place: Callable[[], Tensor]) -> Tensor:
+        """Return what frozen stages made of images, kept at `path`, where `place` puts it: on the device, maybe."""
+        return self._views.get(path, place)
+
     def _initial(self, training: Training) -> Start:
         source = self.source(training.origin)
         return Start(initial_model(training, self.device, source), source)
@@ -58,15 +64,15 @@ def _start_of(training: Training) -> str:
 
 
 class _Kept(Generic[_Thing]):
-    """The things that were asked for last, by a key: two of a kind, since a job alternates between no more."""
+    """The two things of a kind that were asked for last, by a key: a job puts what needs the same side by side."""
 
     def __init__(self) -> None:
         self._things: OrderedDict[Hashable, _Thing] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], _Thing]) -> _Thing:
         if key not in self._things:
+            while len(self._things) > 1:  # before another takes its own memory
+                self._things.popitem(last=False)
             self._things[key] = make()
         self._things.move_to_end(key)
-        while len(self._things) > 2:
-            self._things.popitem(last=False)
         return self._things[key]

@@ -71,6 +71,7 @@ def course(
         before = {name: tensor.to(device) for name, tensor in saved.before.items()}
         batches.restore(saved.streams)
         learner.restore(saved.learner)
+        del saved  # it is as large as all that learns
     for epoch in range(len(done) + 1, epochs + 1):
         total = torch.zeros((), device=device)
         learner.leave_evaluation()

@@ -79,6 +79,8 @@ class LocalExecutor:
                 while waiting and free and not self._stopped:
                     connection, started = self._start(waiting.popleft(), free.popleft())
                     running[connection] = started
+                    if self._stopped:  # since it was asked, by another thread
+                        _tell_to_stop(connection)
                 if not running:
                     raise Stopped
                 soonest = min(each.deadline for each in running.values())
@@ -102,11 +104,10 @@ class LocalExecutor:
     def stop(self) -> int:
         """Let no other training begin; returns how many run."""
         self._stopped = True
-        running = [*self._running]
+        running = {**self._running}
         for connection in running:
-            with suppress(OSError):  # it has just ended
-                connection.send("stop")
-        return len(running)
+            _tell_to_stop(connection)
+        return sum(max(1, len(each.begun - each.ended)) for each in running.values())
 
     def _start(self, job: Job, device: str) -> tuple[Connection, _Running]:
         from harness.execute.worker import serve
@@ -140,10 +141,12 @@ class LocalExecutor:
         """End a process whose training takes too long; the others of its job were only killed with it."""
         late = self._running[connection]
         late.process.kill()
+        if not late.current:  # before its first word: the others of its job have another chance
+            late.current = late.job.trainings[0].digest
+            late.begun.add(late.current)
         limit = f"it took longer than the {late.job.time_limit_s:g} s of time_limit_s"
         for failed in self._lost(connection, free):
-            is_late = failed.digest == (late.current or failed.digest)
-            yield replace(failed, kind="timeout", reason=limit) if is_late else failed
+            yield replace(failed, kind="timeout", reason=limit) if failed.digest == late.current else failed
 
     def _lost(self, connection: Connection, free: deque[str]) -> Iterator[Failed]:
         """Take leave of a process that has ended, or is being killed; what it had begun and not ended has failed.
@@ -164,6 +167,11 @@ class LocalExecutor:
         for training in gone.job.trainings:
             if training.digest not in gone.ended and (training.digest in gone.begun or not gone.begun):
                 yield Failed(training.digest, now(), "killed", reason)
+
+
+def _tell_to_stop(connection: Connection) -> None:
+    with suppress(OSError):  # it has just ended
+        connection.send("stop")
 
 
 def _deadline(job: Job) -> float:

@@ -117,7 +117,7 @@ class RayExecutor:
         """Let no other training begin; returns how many run."""
         self._stopped = True
         _stop(self._marker).touch()
-        return len(self._running) - self._silent()
+        return sum(len(each.begun - each.ended) or each.heard for each in self._running.values())
 
     def close(self) -> None:
         """End all that runs."""

@@ -21,7 +21,7 @@ from harness.devices import device_name
 from harness.execute.job import Job
 from harness.freezing.check import FreezeViolation
 from harness.leading import Leads
-from harness.prefix.cut import is_linear_head
+from harness.prefix.cut import only_head_learns
 from harness.probe import probe
 from harness.records import Failed, FailureKind, Finished, Record, Started, now
 from harness.supplies import Supplies
@@ -40,7 +40,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_
 """What torch says where it has no class for it: its allocator on the CPU, and libraries that allocate themselves."""
 
 
-def perform(job: Job, device_called: str, stopped: Callable[[], object] = bool) -> Iterator[Record]:
+def perform(job: Job, device_called: str, stopped: Callable[[], object] = lambda: False) -> Iterator[Record]:
     """Yield the records of a job, done on a device such as `cuda:1`.
 
     A training that raises ends in Failed, and the next one begins, unless it is `stopped`.
@@ -52,25 +52,25 @@ def perform(job: Job, device_called: str, stopped: Callable[[], object] = bool) 
         yield from probe(job.trainings, rounds, steps, job.cache, device)
         return
     supplies = Supplies(job.cache, device, job.reuse)
-    leads = Leads(job.trainings if job.reuse else ())
-    for number, side_by_side in enumerate(_groups(job)):
+    groups = _side_by_side(job)
+    leads = Leads([training for group in groups for training in group] if job.reuse else ())
+    for number, group in enumerate(groups):
         if number and stopped():
             return
-        yield from together([_attempt(training, job, supplies, leads) for training in side_by_side])
+        torch.set_num_threads(group[0].train.threads)
+        yield from together([_attempt(training, job, supplies, leads) for training in group])
 
 
-def _groups(job: Job) -> list[list[Training]]:
-    """Return the trainings of a job, those side by side whose steps may be taken at once."""
-    groups: dict[str, list[Training]] = {}
+def _side_by_side(job: Job) -> list[list[Training]]:
+    """Return the trainings of a job, those together whose steps may be taken at once: a time limit is each one's."""
+    groups: dict[tuple[object, ...], list[Training]] = {}
     for number, training in enumerate(job.trainings):
-        in_bulk = job.reuse and is_linear_head(training)
-        key = f"{training.classes} {training.train.batch_size} {training.data.image_size}" if in_bulk else str(number)
+        key: tuple[object, ...] = (number,)
+        if job.reuse and job.time_limit_s is None and only_head_learns(training):
+            train = training.train
+            key = (training.model, training.classes, training.data.image_size, train.batch_size, train.threads)
         groups.setdefault(key, []).append(training)
-    return [
-        group[begin : begin + _SIDE_BY_SIDE]
-        for group in groups.values()
-        for begin in range(0, len(group), _SIDE_BY_SIDE)
-    ]
+    return [group[at : at + _SIDE_BY_SIDE] for group in groups.values() for at in range(0, len(group), _SIDE_BY_SIDE)]
 
 
 def _attempt(training: Training, job: Job, supplies: Supplies, leads: Leads) -> Course:
@@ -93,6 +93,7 @@ def _attempt(training: Training, job: Job, supplies: Supplies, leads: Leads) -> 
                 keeper.keep(checkpoint)
 
         steps = course(training, supplies, keep, saved)
+        del saved, lead  # for as long as it trains
         item = next(steps)
         while not isinstance(item, Finished):
             item = steps.send((yield item))

@@ -9,8 +9,8 @@ from harness.training import Training
 from harness.wording import NOTHING_FROZEN
 
 
-def is_linear_head(training: Training) -> bool:
-    """Whether all that learns is one linear layer on what a frozen network makes, in float32 and whole batches."""
+def only_head_learns(training: Training) -> bool:
+    """Whether all that learns is the head on what a frozen network makes, in float32 and whole batches."""
     from harness.models.build import layout_of  # here, as below, so that planning anew does not wait for torch
 
     cut = cut_of(training)

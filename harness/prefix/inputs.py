@@ -13,7 +13,7 @@ from harness.data.augment import flips
 from harness.data.batches import Batches
 from harness.data.normalise import Normalise
 from harness.devices import device_name, sent
-from harness.prefix.cut import cut_of, is_linear_head
+from harness.prefix.cut import cut_of, only_head_learns
 from harness.prefix.splice import begin_at
 from harness.prefix.store import Need, stored
 from harness.start import Start
@@ -62,11 +62,11 @@ def inputs_of(training: Training, start: Start, module: nn.Module, splits: Split
     begin_at(module, cut)
     rest = module.get_submodule(cut.entry)
     return Inputs(
-        StoredBatches(training, train, kept.views, device),
+        StoredBatches(training, train, supplies.views(kept.path, lambda: _near(kept.views, device)), device),
         _StoredSet(kept.val, val.labels),
         _StoredSet(kept.test, test.labels),
         nn.Identity(),
-        rest if is_linear_head(training) and isinstance(rest, nn.Linear) else None,
+        rest if only_head_learns(training) and isinstance(rest, nn.Linear) else None,
     )
 
 
@@ -76,7 +76,7 @@ class StoredBatches(Batches):
     def __init__(self, training: Training, images: ImageSet, views: Tensor, device: torch.device) -> None:
         """`views` are as in `Stored`."""
         super().__init__(training, images, device)
-        self._labels, self._views, self._device = images.labels, _near(views, device), device
+        self._labels, self._views, self._device = images.labels, views, device
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs of the rest of the network, and targets [N, K], of one pass."""

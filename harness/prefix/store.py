@@ -67,6 +67,8 @@ class Stored:
     """[views × N, …]: of every training image, then of every one mirrored, where images are mirrored."""
     val: Tensor
     test: Tensor
+    path: Path = Path()
+    """Where it is kept."""
 
 
 def stored(need: Need, folder: Path) -> Stored | str:
@@ -88,8 +90,8 @@ def stored(need: Need, folder: Path) -> Stored | str:
                 refusal.write_text(why, encoding="utf-8")
                 return why
             assert isinstance(made, Stored)
-            weights.save(vars(made), path)
-    return Stored(**torch.load(path, map_location="cpu", mmap=True, weights_only=True))
+            weights.save({name: getattr(made, name) for name in ("views", "val", "test")}, path)
+    return Stored(**torch.load(path, map_location="cpu", mmap=True, weights_only=True), path=path)
 
 
 def _key(need: Need) -> str:

@@ -232,7 +232,7 @@ class Store:
         uri = f"{run.info.artifact_uri}/{name}"
         if path := _local(uri):  # mlflow takes milliseconds to copy it first, of thousands a minute
             try:
-                return path.read_bytes()
+                return self.patiently(path.read_bytes)
             except FileNotFoundError:
                 return None
             except OSError as error:
