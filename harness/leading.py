@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.digest import digest
 from harness.freezing.resolve import ResolvedPhase
@@ -64,7 +64,8 @@ def _rates(training: Training, steps_per_epoch: int) -> tuple[float, ...]:
     """Return the learning rate at each step, worked out once for all seeds and policies on the same schedule."""
     train, recipe = training.train, training.recipe
     schedule = tuple(ResolvedPhase(phase.start, (), (), phase.restart_schedule) for phase in training.phases)
-    return _rates_of(schedule, recipe.warmups, recipe.decay or train.decay, train.epochs, train.lr, steps_per_epoch)
+    decay: Any = recipe.decay or train.decay  # plain data, as all of a recipe
+    return _rates_of(schedule, recipe.warmups, decay, train.epochs, train.lr, steps_per_epoch)
 
 
 @lru_cache(maxsize=64)

@@ -30,9 +30,8 @@ def initial_model(training: Training, device: torch.device, source: weights.Stat
     module = build_model(training.model, training.classes, training.seed, training.kept_classes)
     origin = training.origin
     if origin:
-        weights.load_backbone(
-            module, weights.read(Path(origin.path)) if source is None else source, training.head, origin.partial
-        )
+        given = weights.read(Path(origin.path)) if source is None else source
+        weights.load_backbone(module, given, training.head, origin.partial)
     for _, init in training.recipe.inits:
         init(module, layout_of(training.model, training.classes, training.kept_classes))
     seed_layers(training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor
 
 from harness import bulk
+from harness.data import Images, Splits
 from harness.execute.job import Job
 from harness.execute.worker import perform
 from harness.learner import Learner
 from harness.records import Epoch, Failed, Finished, Started
-from harness.spec import Augment, OptimizerSpec
+from harness.spec import Augment, Model, OptimizerSpec
+from harness.supplies import Supplies
 from harness.training import Training
 from harness.tricks.cosine import CosineTrick
 from harness.tricks.ema import EmaTrick
@@ -122,6 +125,43 @@ def test_they_are_told_of_as_they_go_and_others_by_themselves(tmp_path: Path) ->
         *((kind, digest) for digest in pair for kind in (Epoch, Finished)),
         *((kind, full.digest) for kind in (Started, Epoch, Finished)),
     ]
+
+
+def test_heads_with_dropout_before_them_draw_what_each_draws_by_itself(tmp_path: Path) -> None:
+    """The gate refuses what is kept of such a network, so each trains to its end before the next one draws."""
+    one = two_steps(policy="head", model=Model(name="mobilenet_v2"), epochs=2)
+    trainings = [one, replace(one, train=one.train.model_copy(update={"lr": 0.01}))]
+    assert performed(trainings, tmp_path, reuse=True)[0] == performed(trainings, tmp_path, reuse=False)[0]
+
+
+class OnePass:
+    """Images of which a new pass may begin only once the one before it is over, as of those that are streamed."""
+
+    def __init__(self, images: Images) -> None:
+        self._images, self._open = images, False
+        self.labels = images.labels
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and labels."""
+        assert not self._open
+        self._open = True
+        yield from self._images.batches(rows, batch_size)
+        self._open = False
+
+
+def test_heads_on_streamed_images_train_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared, streamed = Supplies.splits, dict[int, Splits]()
+
+    def splits(self: Supplies, training: Training) -> Splits:
+        made = shared(self, training)
+        return streamed.setdefault(id(made), replace(made, train=OnePass(made.train)))
+
+    monkeypatch.setattr(Supplies, "splits", splits)
+    found, _ = performed(heads()[:3], tmp_path, reuse=True)
+    assert len(found) == 3
 
 
 @pytest.mark.parametrize(

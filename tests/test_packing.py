@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -53,13 +54,31 @@ def test_seeds_come_one_after_another_and_the_longest_of_a_seed_first() -> None:
         assert all(longer >= shorter for longer, shorter in pairwise(times))
 
 
-def test_what_has_leading_epochs_in_common_stays_together_whatever_the_places() -> None:
-    jobs = pack([*works("full", "bn_frozen_at_end").values()], 1000, reuse=True)
+def test_what_has_leading_epochs_in_common_stays_together() -> None:
+    work = [*works("full", "bn_frozen_at_end").values()]
+    jobs = pack(work, 7, reuse=True)
     assert len(jobs) == 8
     for leader, follower in jobs:
         assert leader.recipe == follower.recipe
         assert leader.seed == follower.seed
-    assert max(map(len, pack([*works("full", "bn_frozen_at_end").values()], 1000, reuse=False))) == 1
+    assert max(map(len, pack(work, 7, reuse=False))) == 1
+
+
+def test_what_would_end_last_by_itself_is_parted_all_the_same() -> None:
+    """Eight pairs on nine places: one of them would be idle while each pair goes on for longer than its share."""
+    work = [*works("full", "bn_frozen_at_end").values()]
+    assert {len(job) for job in pack(work, 9, reuse=True)} == {1}
+
+
+def test_other_threads_are_another_process() -> None:
+    """They change bits, and are those of a process."""
+    work = [*works("full").values()]
+    more = [
+        replace(each, training=replace(each.training, train=each.training.train.model_copy(update={"threads": 2})))
+        for each in work
+    ]
+    for job in pack([*work, *more], 1, reuse=True):
+        assert len({training.train.threads for training in job}) == 1
 
 
 def test_what_shares_frozen_stages_stands_together_after_what_takes_longer() -> None:

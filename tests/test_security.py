@@ -72,7 +72,7 @@ def test_a_grid_with_odd_levels_stays_in_its_folders(around: Path, write_spec: W
     before = files_of(around)
     assert cli.main(["run", str(spec), "--inline", "--set", "keep_weights=true"]) == cli.DONE
     written = {path.parts[:2] for path in files_of(around) - before}
-    places = {"results", "mlartifacts", "checkpoints"}
+    places = {"results", "mlartifacts", "checkpoints", ".cache"}
     assert written == {("work", name) for name in places}
     assert not Path("/tmp/harness-down").exists()
 

@@ -241,7 +241,7 @@ def test_alone_one_at_a_time_each_with_its_own_fate(
 def test_node_that_does_not_see_the_workspace_says_so(
     executor: RayExecutor, trainings: list[Training], tmp_path: Path
 ) -> None:
-    (marker,) = (tmp_path / ".cache").iterdir()
+    (marker,) = (tmp_path / ".cache").glob("ray-*")
     marker.unlink()
     (failed,) = executor.run(jobs(trainings[:1], tmp_path))
     assert isinstance(failed, Failed)
