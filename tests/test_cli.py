@@ -24,7 +24,7 @@ from harness.models.build import build_model
 from harness.spec import Model
 from harness.specfile import read
 from harness.track import Store
-from harness.train import train
+from harness.train import course
 from harness.tricks import TRICKS
 from harness.workspace import Workspace
 from tests.samples import runs_table
@@ -711,9 +711,9 @@ def test_a_rate_that_could_not_be_tried_fails_its_cell_until_it_can(
     def breaks(training, *rest):
         if training.recipe.mixes and training.train.lr == 0.1:
             raise MemoryError("no room")
-        yield from train(training, *rest)
+        yield from course(training, *rest)
 
-    monkeypatch.setattr("harness.execute.worker.train", breaks)
+    monkeypatch.setattr("harness.execute.worker.course", breaks)
     assert cli.main(["run", str(spec), "--inline"]) == cli.SOME_FAILED
     runs = table(stored, "runs").set_index("cell")
     assert runs["status"].to_dict() == {"full | baseline": "finished", "full | mixup": "failed"}
