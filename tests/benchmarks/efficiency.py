@@ -39,8 +39,8 @@ from harness.workspace import Workspace
 SPEC = """\
 name: efficiency
 model: {{name: resnet18}}
-weights: {{checkpoint: weights.pt}}
-data: {{name: image_folder, root: ../images, image_size: 32, val_per_class: 32, test_per_class: 32}}
+weights: {{checkpoint: {folder}/experiments/weights.pt}}
+data: {{name: image_folder, root: {folder}/images, image_size: 32, val_per_class: 32, test_per_class: 32}}
 train: {{epochs: {epochs}, batch_size: 64, lr: 0.01, augment: {{flip: true}}, decay: {{factor: 1.0}}}}
 policies: [full, full_bn_frozen, head_bn]
 seeds: 2
@@ -129,12 +129,12 @@ def _splits(training: Training, cache: Path) -> Splits:
     return data.load(training.located_data, training.data_content, training.seed, cache, torch.device("cpu"))
 
 
-def grid_s(path: Path) -> float:
-    """Return the seconds of the grid's trainings, in a store of its own."""
-    place = Workspace(path.parents[1])
-    for name in ("mlflow.db", "mlartifacts"):
-        target = place.root / name
-        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+def grid_s(spec: Path, place: Path) -> float:
+    """Return the seconds of the grid's trainings, in a workspace of its own: mlflow holds on to a store."""
+    shutil.rmtree(place, ignore_errors=True)
+    path = place / "experiments" / spec.name
+    path.parent.mkdir(parents=True)
+    shutil.copy(spec, path)
     began = 0.0
     with session.Session.open(specfile.read(path), Means(jobs=PROCESSES)) as going:
         for update in going.run():
@@ -161,14 +161,15 @@ def main(folder: Path, seconds: list[float], rounds: int) -> list[dict[str, obje
     folder.mkdir(parents=True, exist_ok=True)
     prepare(folder)
     weights = torch.load(folder / "experiments" / "weights.pt", weights_only=True)
-    path, rows, step_s = folder / "experiments" / "efficiency.yaml", list[dict[str, object]](), 0.0
+    path, rows, step_s, number = folder / "experiments" / "efficiency.yaml", list[dict[str, object]](), 0.0, 0
     for wanted in seconds:
         epochs = max(1, round(wanted / (step_s * STEPS_AN_EPOCH))) if step_s else 1
         found = []
         for _ in range(rounds):
-            path.write_text(SPEC.format(epochs=epochs))
+            path.write_text(SPEC.format(epochs=epochs, folder=folder.resolve()))
             trainings = [r.training for r in make_plan(specfile.read(path), Workspace(folder)).replicates]
-            grid, bare = grid_s(path), bare_s(trainings, folder / ".cache", weights)
+            number += 1
+            grid, bare = grid_s(path, folder / f"grid{number}"), bare_s(trainings, folder / ".cache", weights)
             found.append((bare / grid, grid, bare))
         ratios = [ratio for ratio, _, _ in found]
         replicate_s = median(bare for _, _, bare in found) * PROCESSES / len(trainings)
