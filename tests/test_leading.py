@@ -148,3 +148,14 @@ def test_who_finds_nothing_of_its_leader_begins_by_itself() -> None:
         assert lead is None or (lead.digest, lead.checkpoint.epoch) == (full.digest, 8)
         assert lead is None or {record.digest for record in lead.checkpoint.epochs} == {frozen.digest}
         assert leads.of(frozen) is None, "it is handed out once, and not kept any longer"
+
+
+def test_leaders_are_those_that_ran_before_whatever_stands_first_in_the_job(tmp_path: Path) -> None:
+    """Heads are trained side by side, so the second is earlier than its job has it, and leads what stood before it."""
+    smooth = {"label_smoothing": LabelSmoothingTrick()}
+    sets: tuple[dict[str, Any], ...] = ({}, smooth)
+    lp_ft, head, other_lp_ft, other_head = (of(name, s, **CONSTANT) for s in sets for name in ("lp_ft", "head"))
+    trainings = [lp_ft, head, other_lp_ft, other_head]
+    found, led = performed(trainings, tmp_path, reuse=True)
+    assert led == {head.digest: lp_ft.digest, other_lp_ft.digest: other_head.digest}
+    assert found == performed(trainings, tmp_path, reuse=False)[0]

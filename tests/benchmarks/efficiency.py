@@ -12,7 +12,6 @@ of a replicate.
 from __future__ import annotations
 
 import argparse
-import csv
 import multiprocessing
 import os
 import platform
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -190,10 +190,7 @@ def main(folder: Path, seconds: list[float], rounds: int) -> list[dict[str, obje
             }
         )
         print(rows[-1], flush=True)
-        with (folder / "efficiency.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        pd.DataFrame(rows).to_csv(folder / "efficiency.csv", index=False)
     return rows
 
 

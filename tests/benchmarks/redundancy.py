@@ -12,7 +12,6 @@ Writes `redundancy.csv`.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
@@ -223,10 +223,7 @@ def main(folder: Path, grids: Sequence[str] = tuple(GRIDS)) -> list[dict[str, An
     """Measure the grids, and write the table."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [measure(name, folder) for name in grids]
-    with (folder / "redundancy.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    pd.DataFrame(rows).to_csv(folder / "redundancy.csv", index=False)
     return rows
 
 
