@@ -43,7 +43,8 @@ def measure(
         process = subprocess.Popen(
             [str(part) for part in command],
             cwd=cwd,
-            env={**os.environ, **environment},
+            # As it is by default: a package imported in place would otherwise be compiled at every start.
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **environment},
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
