@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from harness.learner import Learner
 from harness.models import outputs
+from harness.prefix.batch import Batch
+from harness.prefix.splice import begun_at
 from harness.records import Record
 from harness.seeds import stream
 
@@ -28,17 +30,14 @@ class Step:
     """A step that a training asks for; it is answered with the loss before the step, a scalar on the device."""
 
     learner: Learner
-    images: Tensor
-    """[N, 3, H, W], or what frozen stages made of them."""
-    targets: Tensor
-    """[N, K]."""
+    batch: Batch
     lr: float
     head: nn.Linear | None = None
     """All that is left of the network, where that is one linear layer which learns by cross-entropy in float32."""
 
     def take(self) -> Tensor:
         """Take it by itself."""
-        return self.learner.step(self.images, self.targets, self.lr)
+        return self.learner.step(self.batch, self.lr)
 
 
 Course = Generator[Record | Step, Tensor, None]
@@ -81,7 +80,7 @@ def _until_step(course: Course, answer: Tensor | Exception | None) -> Generator[
 
 def _take(steps: Sequence[Step], gate: dict[tuple[object, ...], bool]) -> list[Tensor | Exception]:
     """Take steps, together where that gives the same bits; returns the loss of each, or what it raised."""
-    shapes = {(s.images.shape, s.targets.shape, s.head.bias is None) for s in steps if s.head}
+    shapes = {(s.batch.inputs.shape, s.batch.targets.shape, s.head.bias is None) for s in steps if s.head}
     if len(steps) > 1 and len(shapes) == 1 and all(step.head for step in steps):
         key = (len(steps), *shapes)
         if key not in gate:
@@ -103,7 +102,7 @@ def _at_once(steps: Sequence[Step]) -> list[Tensor | Exception]:
     """Take steps together; what it raises, it raises before any weight has moved."""
     for step in steps:
         step.learner.begin_step(step.lr)
-    losses = _losses(_heads(steps), [step.images for step in steps], [step.targets for step in steps])
+    losses = _losses(_heads(steps), [step.batch.inputs for step in steps], [step.batch.targets for step in steps])
     losses.sum().backward()
     return [_ended(step, loss) for step, loss in zip(steps, losses.detach(), strict=True)]
 
@@ -136,7 +135,7 @@ def _losses(heads: Sequence[nn.Linear], inputs: Sequence[Tensor], targets: Seque
 def _gives_the_same_bits(steps: Sequence[Step]) -> bool:
     """Whether losses and gradients are those of each head by itself, on these steps and on some made up."""
     drawn = stream(0, "gate of heads in bulk")
-    real = [(step.images, step.targets) for step in steps]
+    real = [(step.batch.inputs, step.batch.targets) for step in steps]
     batches = [real]
     for _ in range(_DRAWS):
         batches.append(
@@ -159,7 +158,13 @@ def _same(steps: Sequence[Step], batch: Sequence[tuple[Tensor, Tensor]]) -> bool
     parameters = [parameter for head in heads for parameter in head.parameters()]
     at_once = _losses(heads, *zip(*batch, strict=True))
     gradients = torch.autograd.grad(at_once.sum(), parameters)
-    alone = torch.stack([outputs.loss(step.learner.module(x), y) for step, (x, y) in zip(steps, batch, strict=True)])
+    alone = torch.stack([_alone(step, x, y) for step, (x, y) in zip(steps, batch, strict=True)])
     expected = torch.autograd.grad(alone.sum(), parameters)
     pairs = zip((at_once, *gradients), (alone, *expected), strict=True)
     return all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+def _alone(step: Step, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of one head, as its own step has it."""
+    with begun_at(step.learner.module, step.batch.cut):
+        return outputs.loss(step.learner.module(inputs), targets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from copy import deepcopy
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from harness.freezing.resolve import ResolvedPhase
 from harness.models import outputs, weights
 from harness.models.bfloat16 import spare_strided_convolutions
 from harness.models.build import build_model, layout_of
+from harness.prefix.batch import Batch
+from harness.prefix.splice import begun_at
 from harness.recipe import Average
 from harness.seeds import derive
 from harness.training import Training
@@ -74,7 +77,6 @@ class Learner:
             spare_strided_convolutions(module)
         # bfloat16 has the range of float32; only float16 needs its gradients scaled.
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
-        self._teacher = teacher_of(training, self._device)
         moving = frozenset().union(*(each.moving for each in training.phases))
         self._average = RunningAverage(self.module, recipe.average, moving) if recipe.average else None
         self.enter(phase or training.phases[0])
@@ -114,16 +116,22 @@ class Learner:
         """Put the network into the modes of its phase, after an evaluation."""
         training_mode(self.module, self.phase)
 
-    def step(self, images: Tensor, targets: Tensor, lr: float) -> Tensor:
-        """Take one step on images [N, 3, H, W] and targets [N, K]; return the loss before it, on the device.
+    @cached_property
+    def _teacher(self) -> nn.Module:
+        module = teacher_of(self._training, self._device)
+        assert module is not None
+        return module
+
+    def step(self, batch: Batch, lr: float) -> Tensor:
+        """Take one step; return the loss before it, on the device.
 
         Its gradients stay until the next, so that the check of the phase can tell what they could have moved.
         """
         self.begin_step(lr)
-        parts, total = self._training.train.accumulate, torch.zeros((), device=self._device)
-        for some, wanted in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
+        total = torch.zeros((), device=self._device)
+        for part in batch.parts(self._training.train.accumulate):
             with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-                loss = self._loss(some, wanted) * (len(some) / len(images))
+                loss = self._loss(part) * (len(part.targets) / len(batch.targets))
             self._scaler.scale(loss).backward()
             total += loss.detach()
         self.end_step()
@@ -143,13 +151,15 @@ class Learner:
         if self._average:
             self._average.update()
 
-    def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
-        made = self._forward(self.module, images)
-        loss = outputs.loss(made, targets)
-        if self._teacher is None:
+    def _loss(self, batch: Batch) -> Tensor:
+        with begun_at(self.module, batch.cut):
+            made = self._forward(self.module, batch.inputs)
+        loss = outputs.loss(made, batch.targets)
+        if self._training.teacher is None:
             return loss
-        with torch.no_grad():
-            teacher_logits = self._forward(self._teacher, images)
+        seen = batch.inputs if batch.teacher_inputs is None else batch.teacher_inputs
+        with torch.no_grad(), begun_at(self._teacher, batch.teacher_cut):
+            teacher_logits = self._forward(self._teacher, seen)
         for term in self._training.recipe.loss_terms:
             loss = term.hard_weight * loss + term(outputs.logits_of(made), teacher_logits.float())
         return loss

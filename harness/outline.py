@@ -47,11 +47,16 @@ def frozen_lines(kinds: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     lines = ["", "Frozen stages that are computed once, for all trainings that share them:"]
     for kind in sorted(kinds, key=lambda kind: not kind["stages"]):
-        stages = kind["stages"]
-        part = "none" if not stages else stages[0] if len(stages) == 1 else f"{stages[0]} to {stages[-1]}"
-        why = f" ({kind['reason']})" if kind["reason"] else ""
-        lines += wrapped(f"  {part}: ", some(kind["cells"]) + why)
+        why = kind["reason"]
+        parts = ", ".join(_part(names, until) for names, until in kind["stages"]) or "none"
+        alone = " in evaluation" if kind["stages"] and why else ""
+        lines += wrapped(f"  {parts}{alone}: ", some(kind["cells"]) + (f" ({why})" if why else ""))
     return lines
+
+
+def _part(stages: Sequence[str], until: float) -> str:
+    part = stages[0] if len(stages) == 1 else f"{stages[0]} to {stages[-1]}"
+    return part if until == 1 else f"{part} until {until:.0%}"
 
 
 def led_lines(kinds: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harness.data import Survey
 from harness.digest import digest
 from harness.leading import family, leaders
-from harness.prefix.cut import Cut, cut_of
+from harness.prefix.cut import cuts_of, endless_views, refusal
 from harness.training import Training
 
 _JOBS = 16
@@ -91,17 +91,28 @@ def _pieces(related: Sequence[Work], reuse: bool) -> Iterator[_Piece]:
         training = each.training
         leader, epochs = led.get(training.digest, (training.digest, 0))
         of[training.digest] = of.get(leader, training.digest)
-        cut = reuse and isinstance(cut_of(training), Cut)
-        seconds = each.seconds * (_LEFT if cut else 1.0) * (1 - epochs / training.train.epochs)
+        seconds = each.seconds * (_left(training) if reuse else 1.0) * (1 - epochs / training.train.epochs)
         own = _Piece((training,), seconds)
         pieces[of[training.digest]] = pieces[of[training.digest]] + own if leader != training.digest else own
     yield from pieces.values()
 
 
+def _left(training: Training) -> float:
+    """Return about what is left of a training where frozen stages are computed once."""
+    if training.codes or endless_views(training):
+        return 1.0
+    cuts = cuts_of(training)
+    if refusal(training, cuts):
+        return 1.0
+    ends = [*(phase.start for phase in training.phases[1:]), 1.0]
+    frozen = sum(end - phase.start for phase, end, cut in zip(training.phases, ends, cuts, strict=True) if cut)
+    return 1 - frozen * (1 - _LEFT)
+
+
 def _shared(training: Training, reuse: bool) -> str:
     """Return what stands for the images, the initial weights and the frozen stages of a training."""
-    cut = cut_of(training) if reuse else ""
-    frozen = list(cut.frozen) if isinstance(cut, Cut) else []
+    cut = cuts_of(training)[0] if reuse and not training.codes else None
+    frozen = list(cut.frozen) if cut else []
     network = [training.model, training.classes, training.kept_classes, training.origin, training.recipe.inits]
     train = [training.train.threads, training.train.channels_last]
     return digest([training.data, training.data_content, training.seed, network, train, frozen])

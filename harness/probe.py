@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from harness.data.batches import Batches
 from harness.learner import Learner, initial_model
+from harness.prefix.batch import Batch
 from harness.records import Probed, now
 from harness.schedule import phase_steps
 from harness.seeds import stream
@@ -77,7 +78,7 @@ def _images_per_s(training: Training, batches: Batches, steps: int, supplies: Su
 def _steps(learner: Learner, batches: Batches, count: int, training: Training) -> None:
     endless = (batch for _ in cycle([None]) for batch in batches.epoch())
     for images, targets in islice(endless, count):
-        learner.step(images, targets, training.train.lr)
+        learner.step(Batch(images, targets), training.train.lr)
 
 
 def _wait(device: torch.device) -> None:

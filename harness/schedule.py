@@ -23,6 +23,13 @@ def phase_steps(phases: Sequence[ResolvedPhase], total_steps: int) -> list[int]:
     return begins
 
 
+def phase_numbers(training: Training, steps_per_epoch: int) -> list[int]:
+    """Return the number of the phase that each step of a training is in."""
+    total = training.train.epochs * steps_per_epoch
+    ends = [*phase_steps(training.phases, total)[1:], total]
+    return [number for number, end in enumerate(ends) for _ in range(ends[number - 1] if number else 0, end)]
+
+
 def learning_rates(training: Training, steps_per_epoch: int) -> list[float]:
     """Return the learning rate at each step of a training, before the factors of its parameter groups."""
     train, recipe = training.train, training.recipe

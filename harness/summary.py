@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.leading import family, leaders
 from harness.packing import steps_per_epoch
-from harness.prefix.cut import cut_of
+from harness.prefix.cut import Cut, cuts_of, endless_views, refusal
 from harness.tricks import TRICKS
 from harness.versions import versions
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.family import Family
     from harness.plan import Cell, Choice, Plan, Replicate
     from harness.spec import Levels
+    from harness.training import Training
 
 
 def summarise(plan: Plan) -> dict[str, Any]:
@@ -91,15 +92,29 @@ def outline(plan: Plan) -> dict[str, Any]:
 
 
 def reused(plan: Plan) -> list[dict[str, Any]]:
-    """Return the stages that are computed once, or why none are, with the cells of which that is so."""
+    """Return the stages that are computed once, and up to which share of training, with the cells of which that is so.
+
+    Where there are none, and where they are computed once for evaluation alone, there is a reason why.
+    """
     if not plan.study.spec.execution.reuse:
         return []
-    found: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    found: dict[tuple[tuple[tuple[tuple[str, ...], float], ...], str], list[str]] = {}
     for cell in plan.programs:
         training = plan.first[cell].training
-        cut = cut_of(training, plan.facts.layout(training.model, training.classes, training.kept_classes))
-        found.setdefault(((), cut) if isinstance(cut, str) else (cut.stages, ""), []).append(cell.name)
-    return [{"stages": list(stages), "reason": reason, "cells": cells} for (stages, reason), cells in found.items()]
+        cuts = cuts_of(training, plan.facts.layout(training.model, training.classes, training.kept_classes))
+        why_none = refusal(training, cuts)
+        stages = () if why_none else _until(training, cuts)
+        found.setdefault((stages, why_none or endless_views(training)), []).append(cell.name)
+    return [
+        {"stages": [[list(names), until] for names, until in stages], "reason": reason, "cells": cells}
+        for (stages, reason), cells in found.items()
+    ]
+
+
+def _until(training: Training, cuts: tuple[Cut | None, ...]) -> tuple[tuple[tuple[str, ...], float], ...]:
+    """Return the frozen stages, each with the share of training until which nothing in them moves."""
+    ends = [*(phase.start for phase in training.phases[1:]), 1.0]
+    return tuple({cut.stages: end for cut, end in zip(cuts, ends, strict=True) if cut}.items())
 
 
 def led(plan: Plan) -> list[dict[str, Any]]:

@@ -14,13 +14,15 @@ from harness.bulk import Course, Step, together
 from harness.checkpoint import Checkpoint
 from harness.data.normalise import Normalise
 from harness.diagnose import diagnose
-from harness.evaluate import predict, top1
+from harness.evaluate import top1
 from harness.freezing import check
 from harness.learner import Learner
 from harness.models import weights
-from harness.prefix.inputs import inputs_of
+from harness.prefix.cut import only_head_learns
+from harness.prefix.inputs import Inputs
+from harness.prefix.kept import Kept, kept_of
 from harness.records import Diagnosed, Epoch, Finished, Record, now
-from harness.schedule import learning_rates, phase_steps
+from harness.schedule import learning_rates, phase_numbers
 from harness.supplies import Supplies
 from harness.training import Training
 
@@ -57,13 +59,14 @@ def course(
     splits = supplies.splits(training)
     start = supplies.start(training)
     module, before = start.copy(), start.tensors
-    inputs = inputs_of(training, start, module, splits, supplies)
-    batches, normalise = inputs.batches, inputs.normalise
-    learner = Learner(module, training, training.phases[saved.phase] if saved else None)
+    phase = saved.phase if saved else 0
+    kept = kept_of(training, start, splits, supplies, phase)
+    inputs = Inputs(training, splits, kept, device)
+    batches, epochs = inputs.batches, training.train.epochs
+    head = head_of(module, training, kept)
+    learner = Learner(module, training, training.phases[phase])
 
-    epochs, per_epoch = training.train.epochs, batches.per_epoch
-    rates = learning_rates(training, per_epoch)
-    begins = dict(zip(phase_steps(training.phases, epochs * per_epoch), training.phases, strict=True))
+    rates, phases = learning_rates(training, batches.per_epoch), phase_numbers(training, batches.per_epoch)
     done, step = list[Epoch](), 0
     if saved:
         yield from saved.epochs
@@ -75,26 +78,26 @@ def course(
     for epoch in range(len(done) + 1, epochs + 1):
         total = torch.zeros((), device=device)
         learner.leave_evaluation()
-        for images, targets in batches.epoch():
-            if step in begins and step:
+        for batch in inputs.epoch(phases[step : step + batches.per_epoch]):
+            if phases[step] != phase:
                 require_finite(total.item(), epoch)
                 check.verify(module, before, learner.phase, learner.optimizer)
-                before = check.snapshot(module)
-                learner.enter(begins[step])
-            total += yield Step(learner, images, targets, rates[step], inputs.head)
+                before, phase = check.snapshot(module), phases[step]
+                learner.enter(training.phases[phase])
+            total += yield Step(learner, batch, rates[step], head)
             step += 1
         # The one host sync of an epoch.
-        train_loss = total.item() / per_epoch
+        train_loss = total.item() / batches.per_epoch
         require_finite(train_loss, epoch)
-        val_top1 = top1(predict(learner.evaluated, inputs.val, normalise), splits.val.labels)
+        val_top1 = top1(inputs.predict(learner.evaluated, "val", phase), splits.val.labels)
         done.append(Epoch(training.digest, now(), epoch, step, train_loss, val_top1))
         if keep:
-            phase, spent = training.phases.index(learner.phase), time.perf_counter() - began
+            spent = time.perf_counter() - began
             keep(Checkpoint(learner.state(), phase, before, batches.state(), tuple(done), spent))
         yield done[-1]
 
     check.verify(module, before, learner.phase, learner.optimizer)
-    predictions = predict(learner.evaluated, inputs.test, normalise)
+    predictions = inputs.predict(learner.evaluated, "test", phase)
     state = {name: tensor.detach().cpu() for name, tensor in learner.evaluated.state_dict().items()}
     moving = frozenset().union(*(phase.moving for phase in training.phases))
     if training.save_to:
@@ -110,13 +113,22 @@ def course(
         test_predictions=predictions.cpu().numpy(),
         test_labels=splits.test.labels.cpu().numpy(),
         duplicates_dropped=splits.duplicates_dropped,
-        notes=(inputs.note,) if inputs.note else (),
+        notes=kept.notes,
     )
     if training.diagnose:
         yield Diagnosed(
             training.digest, now(), diagnose(training, learner.evaluated, splits, Normalise(training.data, device))
         )
     yield finished
+
+
+def head_of(module: nn.Module, training: Training, kept: Kept) -> nn.Linear | None:
+    """Return all that is left of a network, where that is one linear layer that learns by cross-entropy in float32."""
+    part = kept.parts[-1]
+    if not part.views or not part.cut or not only_head_learns(training):
+        return None
+    head = module.get_submodule(part.cut.entry)
+    return head if isinstance(head, nn.Linear) else None
 
 
 def require_finite(loss: float, epoch: int) -> None:

@@ -14,6 +14,7 @@ from harness.data.batches import Batches
 from harness.learner import Learner, initial_model
 from harness.plan import Plan, make_plan
 from harness.prefix import store
+from harness.prefix.batch import Batch
 from harness.schedule import learning_rates
 from harness.workspace import Workspace
 from tests.benchmarks import grids, redundancy
@@ -68,7 +69,7 @@ def test_a_peer_takes_the_steps_of_the_harness_bit_for_bit(grid: Path, number: i
             inputs, wanted = common.mixed(pixels, common.soft_targets(labels, work, cell), batch)
             assert torch.equal(inputs, images)
             assert torch.equal(wanted, targets)
-            ours.step(images, targets, rates[step])
+            ours.step(Batch(images, targets), rates[step])
             optimizer.zero_grad()
             F.cross_entropy(module(inputs), wanted).backward()
             optimizer.step()

@@ -21,6 +21,7 @@ from harness.freezing.policies import POLICIES
 from harness.learner import Learner, initial_model
 from harness.models import weights
 from harness.models.build import build_model
+from harness.prefix.batch import Batch
 from harness.probe import probe
 from harness.records import Epoch, Finished
 from harness.spec import Compile, OptimizerSpec, Train
@@ -116,7 +117,7 @@ def test_what_is_fused_leaves_the_gradients_that_it_stepped_by() -> None:
         training = two_steps(fused=fused)
         training = replace(training, recipe=replace(training.recipe, precision=Float16()))
         learner = Learner(initial_model(training, CPU), training)
-        learner.step(images, targets, 0.05)
+        learner.step(Batch(images, targets), 0.05)
         gradients.append([parameter.grad for parameter in learner.module.parameters()])
     torch.testing.assert_close(gradients[1], gradients[0])
 
@@ -127,7 +128,7 @@ def test_a_fused_step_that_overflows_leaves_nothing_behind() -> None:
     training = replace(training, recipe=replace(training.recipe, precision=Float16()))
     learner = Learner(initial_model(training, CPU), training)
     before = copy_of(learner.module.state_dict())
-    learner.step(torch.rand(4, 3, 8, 8), 1e4 * torch.eye(2)[[0, 1, 0, 1]], 0.05)
+    learner.step(Batch(torch.rand(4, 3, 8, 8), 1e4 * torch.eye(2)[[0, 1, 0, 1]]), 0.05)
     moved = changed(before, learner.module.state_dict())
     assert all("running" in name or "num_batches" in name for name in moved)
     assert not any(state["momentum_buffer"].any() for state in learner.optimizer.state.values())
@@ -148,7 +149,7 @@ def test_channels_last_is_how_weights_and_images_lie(tmp_path: Path) -> None:
         for child in module.modules():
             if isinstance(child, nn.BatchNorm2d):
                 child.register_forward_hook(lambda _, __, made: seen.append(made))
-    learner.step(torch.rand(4, 3, 32, 32), torch.eye(2)[[0, 1, 0, 1]], 0.05)
+    learner.step(Batch(torch.rand(4, 3, 32, 32), torch.eye(2)[[0, 1, 0, 1]]), 0.05)
     assert seen
     assert all(made.is_contiguous(memory_format=torch.channels_last) for made in seen)
 
@@ -174,7 +175,7 @@ def test_what_comes_before_it_in_its_process_changes_no_bit(graphs: Callable[[],
 
     def step(size: int) -> dict[str, Tensor]:
         learner = Learner(initial_model(training, CPU), training)
-        learner.step(images[:size], targets[:size], 0.05)
+        learner.step(Batch(images[:size], targets[:size]), 0.05)
         return copy_of(learner.module.state_dict())
 
     first = step(8)

@@ -21,6 +21,7 @@ from harness.exits import DONE, INTERRUPTED, SOME_FAILED
 from harness.grid import GridRun
 from harness.learner import Learner
 from harness.means import Means
+from harness.prefix.batch import Batch
 from harness.session import Session
 from harness.track import Store
 from harness.workspace import Workspace
@@ -59,10 +60,10 @@ def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that carries the gradients of the whole network for four images at most."""
     loss = Learner._loss
 
-    def limited(self: Learner, images: Tensor, targets: Tensor) -> Tensor:
-        if len(images) > 4 and "conv1.weight" in self.phase.trainable and self._training.origin:
+    def limited(self: Learner, batch: Batch) -> Tensor:
+        if len(batch.targets) > 4 and "conv1.weight" in self.phase.trainable and self._training.origin:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB.")
-        return loss(self, images, targets)
+        return loss(self, batch)
 
     monkeypatch.setattr(Learner, "_loss", limited)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness.freezing.resolve import Group
 from harness.learner import Learner, initial_model
+from harness.prefix.batch import Batch
 from harness.recipe import Recipe
 from harness.spec import OptimizerSpec
 from harness.training import Training
@@ -28,7 +29,7 @@ def test_a_step_is_sgd_at_the_rate_of_each_group():
     features: list[torch.Tensor] = []
     learner.module.get_submodule("fc").register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
 
-    loss = learner.step(IMAGES, TARGETS, lr=0.5)
+    loss = learner.step(Batch(IMAGES, TARGETS), lr=0.5)
 
     (codes,) = features
     probabilities = F.softmax(codes @ before["fc.weight"].T + before["fc.bias"], dim=1)
@@ -52,7 +53,7 @@ def test_each_step_has_a_gradient_of_its_own():
     head.register_forward_hook(lambda _, __, output: logits.append(output.detach()))
     for _ in range(3):
         before = bias.detach().clone()
-        learner.step(IMAGES, TARGETS, lr=0.5)
+        learner.step(Batch(IMAGES, TARGETS), lr=0.5)
         gradient = (F.softmax(logits[-1], dim=1) - TARGETS).mean(0)
         torch.testing.assert_close(bias.detach(), before - 0.5 * (gradient + 1e-4 * before))
         torch.testing.assert_close(bias.grad, gradient)
@@ -66,7 +67,7 @@ def test_a_group_remembers_the_highest_rate_of_its_phase():
     learner = Learner(initial_model(two_steps(), CPU), two_steps(), slow)
     peaks = [group["peak_lr"] for group in learner.optimizer.param_groups]
     for lr in (0.1, 0.5, 0.2):
-        learner.step(IMAGES, TARGETS, lr)
+        learner.step(Batch(IMAGES, TARGETS), lr)
         peaks += [group["peak_lr"] for group in learner.optimizer.param_groups]
     assert peaks == pytest.approx([0.0, 0.01, 0.05, 0.05])
     learner.enter(phase)
@@ -106,12 +107,12 @@ def test_a_restored_learner_goes_on_bit_for_bit(optimizer, precision, average):
 
     def go_on(learner: Learner) -> State:
         for lr in (0.04, 0.03):
-            learner.step(IMAGES, TARGETS, lr)
+            learner.step(Batch(IMAGES, TARGETS), lr)
         return everything(learner)
 
     learner, file = dropping(training), io.BytesIO()
     for lr in (0.01, 0.05, 0.05):
-        learner.step(IMAGES, TARGETS, lr)
+        learner.step(Batch(IMAGES, TARGETS), lr)
     torch.save(learner.state(), file)
     before, after = everything(learner), go_on(learner)
     assert changed(before, after) >= {"module.conv1.weight", "evaluated.bn1.running_mean"}
@@ -128,16 +129,16 @@ def test_a_learner_restored_into_a_later_phase_goes_on_bit_for_bit():
     head, full = two_steps(policy="head").phases[0], two_steps().phases[0]
     training = replace(two_steps(), phases=(head, replace(full, start=0.5)), recipe=Recipe(average=WarmAverage(0.9998)))
     learner = dropping(training)
-    learner.step(IMAGES, TARGETS, 0.05)
+    learner.step(Batch(IMAGES, TARGETS), 0.05)
     learner.enter(training.phases[1])
-    learner.step(IMAGES, TARGETS, 0.05)
+    learner.step(Batch(IMAGES, TARGETS), 0.05)
     state = deepcopy(learner.state())
-    learner.step(IMAGES, TARGETS, 0.05)
+    learner.step(Batch(IMAGES, TARGETS), 0.05)
 
     restored = dropping(training)
     restored.enter(training.phases[1])
     restored.restore(state)
-    restored.step(IMAGES, TARGETS, 0.05)
+    restored.step(Batch(IMAGES, TARGETS), 0.05)
     assert not changed(everything(learner), everything(restored))
 
 
@@ -146,16 +147,16 @@ def test_a_step_whose_gradients_overflow_is_skipped_and_its_scale_halved():
     training = replace(two_steps(optimizer=OptimizerSpec(name="AdamW")), recipe=Recipe(precision=Float16()))
     learner = Learner(initial_model(training, CPU), training)
     parameters = {name for name, _ in learner.module.named_parameters()}
-    learner.step(IMAGES, TARGETS, 0.01)
+    learner.step(Batch(IMAGES, TARGETS), 0.01)
     before = everything(learner)
-    loss = learner.step(IMAGES, 1e4 * TARGETS, 0.01)
+    loss = learner.step(Batch(IMAGES, 1e4 * TARGETS), 0.01)
     skipped = everything(learner)
     assert loss.isfinite()
     moved = {name for name in changed(before, skipped) if name.startswith("module.")}
     assert all("running" in name or "num_batches" in name for name in moved)
     assert not any(name.endswith((".step", ".exp_avg")) for name in changed(before, skipped))
     assert [before["scale"].item(), skipped["scale"].item()] == [65536.0, 32768.0]
-    learner.step(IMAGES, TARGETS, 0.01)
+    learner.step(Batch(IMAGES, TARGETS), 0.01)
     assert {f"module.{name}" for name in parameters} <= changed(skipped, everything(learner))
 
 
@@ -165,7 +166,7 @@ def test_under_every_policy_a_scaled_step_has_gradients_to_search(policy):
     training = replace(two_steps(policy=policy), recipe=Recipe(precision=Float16()))
     learner = Learner(initial_model(training, CPU), training)
     before = copy_of(learner.module.state_dict())
-    learner.step(IMAGES, TARGETS, 0.05)
+    learner.step(Batch(IMAGES, TARGETS), 0.05)
     assert changed(before, learner.module.state_dict()) == training.phases[0].moving
 
 
@@ -182,7 +183,7 @@ def test_no_step_but_one_in_float16_that_is_not_fused_waits_for_the_device(monke
         with monkeypatch.context() as patch:
             for name in ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__"):
                 patch.setattr(Tensor, name, lambda *_, name=name: pytest.fail(f"{name} waits for the device"))
-            learner.step(IMAGES, TARGETS, 0.05)
+            learner.step(Batch(IMAGES, TARGETS), 0.05)
 
 
 @pytest.mark.parametrize("parts", [2, 3, 4])
@@ -190,7 +191,7 @@ def test_a_step_in_parts_is_that_of_the_whole_batch_where_no_layer_sees_the_batc
     """Under `head` batch norm is in evaluation mode; three parts of four images are of two, one and one."""
     whole, split = (two_steps(policy="head", optimizer=PLAIN_SGD, accumulate=n) for n in (1, parts))
     learners = [Learner(initial_model(training, CPU), training) for training in (whole, split)]
-    losses = [learner.step(IMAGES, TARGETS, lr=0.5) for learner in learners]
+    losses = [learner.step(Batch(IMAGES, TARGETS), lr=0.5) for learner in learners]
     torch.testing.assert_close(losses[1], losses[0])
     states = [learner.module.state_dict() for learner in learners]
     torch.testing.assert_close(states[1], states[0])
@@ -202,7 +203,7 @@ def test_batch_norm_sees_a_part_at_a_time():
     learner = Learner(initial_model(training, CPU), training)
     seen: list[Tensor] = []
     learner.module.get_submodule("bn1").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
-    learner.step(IMAGES, TARGETS, lr=0.5)
+    learner.step(Batch(IMAGES, TARGETS), lr=0.5)
     mean, expected = torch.zeros(16), learner.module.get_buffer("bn1.running_mean")
     for part in seen:
         mean = 0.9 * mean + 0.1 * part.mean((0, 2, 3))

@@ -9,18 +9,23 @@ from typing import Any
 
 import pytest
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from harness.checkpoint import Checkpoint
 from harness.freezing.policies import POLICIES
+from harness.leading import _copy
 from harness.models import build, weights
 from harness.models.cifar import CifarResNet
+from harness.prefix import kept as what_is_kept
 from harness.prefix import store
-from harness.prefix.cut import Cut, cut_of
-from harness.records import Epoch, Finished
+from harness.prefix.cut import cuts_of, endless_views, refusal
+from harness.records import Diagnosed, Epoch, Finished
 from harness.spec import Augment, Model
 from harness.supplies import Supplies
 from harness.train import train
-from harness.training import Training
+from harness.training import Origin, Teacher, Training
 from harness.tricks.cosine import CosineTrick
+from harness.tricks.distillation import DistillationTrick
 from harness.tricks.ema import EmaTrick
 from harness.tricks.label_smoothing import LabelSmoothingTrick
 from harness.tricks.mixed_precision import MixedPrecisionTrick
@@ -42,52 +47,71 @@ def numbers(training: Training, cache: Path, reuse: Path | None) -> tuple[Any, .
 
 
 @pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[Cut]:
-    """The prefixes that are computed, as they are."""
-    made: list[Cut] = []
-    compute = store._compute
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is computed to be kept, as it is: each set of tensors by its names."""
+    made: list[str] = []
+    kept = what_is_kept.kept  # type: ignore[attr-defined]
 
-    def noted(need: store.Need) -> Any:
-        made.append(need.cut)
-        return compute(need)
+    def noted(wanted: store.Wanted, folder: Path) -> dict[str, Tensor]:
+        def compute() -> dict[str, Tensor]:
+            tensors = wanted.compute()
+            made.append(" and ".join(tensors))
+            return tensors
 
-    monkeypatch.setattr(store, "_compute", noted)
+        return kept(replace(wanted, compute=compute), folder)
+
+    monkeypatch.setattr(what_is_kept, "kept", noted)
     return made
 
 
 PLAIN: dict[str, Any] = {"epochs": 3}
 FLIPPED: dict[str, Any] = {"epochs": 3, "augment": FLIP}
+CROPPED: dict[str, Any] = {"epochs": 3, "augment": Augment(crop_padding=1)}
+BOTH = ["val and test", "views"]
 
 
 @pytest.mark.parametrize(
-    ("policy", "tricks", "settings"),
+    ("policy", "tricks", "settings", "kept"),
     [
-        ("head", {}, PLAIN),
-        ("head", {}, FLIPPED),
-        ("head", {"label_smoothing": LabelSmoothingTrick(), "cosine": CosineTrick()}, FLIPPED),
-        ("head", {"ema": EmaTrick()}, FLIPPED),
-        ("head", {"mixed_precision": MixedPrecisionTrick()}, FLIPPED),
-        ("head", {}, {**FLIPPED, "accumulate": 2}),
-        ("head", {}, {**PLAIN, "batch_size": 6}),
-        ("last_stage", {}, FLIPPED),
-        ("last_stage", {}, {**FLIPPED, "channels_last": True, "fused": True}),
-        ("last_stage", {"ema": EmaTrick(), "mixed_precision": MixedPrecisionTrick()}, FLIPPED),
+        ("head", {}, PLAIN, BOTH),
+        ("head", {}, FLIPPED, BOTH),
+        ("head", {"label_smoothing": LabelSmoothingTrick(), "cosine": CosineTrick()}, FLIPPED, BOTH),
+        ("head", {"ema": EmaTrick()}, FLIPPED, BOTH),
+        ("head", {"mixed_precision": MixedPrecisionTrick()}, FLIPPED, BOTH),
+        ("head", {}, {**FLIPPED, "accumulate": 2}, BOTH),
+        ("head", {}, {**PLAIN, "batch_size": 6}, BOTH),
+        ("last_stage", {}, FLIPPED, BOTH),
+        ("last_stage", {}, {**FLIPPED, "channels_last": True, "fused": True}, BOTH),
+        ("last_stage", {"ema": EmaTrick(), "mixed_precision": MixedPrecisionTrick()}, FLIPPED, BOTH),
+        # Views without end: only evaluation is of images seen before.
+        ("head", {}, CROPPED, ["val and test"]),
+        ("last_stage", {"mixup": MixupTrick()}, FLIPPED, ["val and test"]),
+        ("last_stage", {"ema": EmaTrick(), "trivial_augment": TrivialAugmentTrick()}, PLAIN, ["val and test"]),
+        # Phases: each begins where nothing has moved so far, the last of these at the images.
+        ("lp_ft", {}, FLIPPED, BOTH),
+        ("lp_ft", {"ema": EmaTrick(), "mixed_precision": MixedPrecisionTrick()}, FLIPPED, BOTH),
+        ("lp_ft", {"mixup": MixupTrick()}, PLAIN, ["val and test"]),
     ],
 )
 @pytest.mark.parametrize("model", [Model(name="cifar_resnet8"), BOTTLENECKS], ids=lambda model: model.name)
 def test_every_number_is_that_of_the_plain_path(
-    policy: str, tricks: dict[str, Any], settings: dict[str, Any], model: Model, tmp_path: Path, computed: list[Cut]
+    policy: str,
+    tricks: dict[str, Any],
+    settings: dict[str, Any],
+    kept: list[str],
+    model: Model,
+    tmp_path: Path,
+    computed: list[str],
 ) -> None:
     training = two_steps(tricks, policy, model=model, **settings)
     plain = numbers(training, tmp_path, None)
     assert not computed
-    assert numbers(training, tmp_path, tmp_path / "shared") == plain
-    assert len(computed) == 1
-    assert numbers(training, tmp_path, tmp_path / "shared") == plain
-    assert len(computed) == 1, "the second finds it there"
+    for _ in range(2):  # the second finds it there
+        assert numbers(training, tmp_path, tmp_path / "shared") == plain
+        assert sorted(computed) == kept
 
 
-def test_every_policy_gives_the_numbers_of_the_plain_path_or_is_refused(tmp_path: Path, computed: list[Cut]) -> None:
+def test_every_policy_gives_the_numbers_of_the_plain_path(tmp_path: Path, computed: list[str]) -> None:
     """Those with several phases among them, and those that leave batch-norm statistics to the batches."""
     shared = []
     for name in POLICIES:
@@ -101,31 +125,107 @@ def test_every_policy_gives_the_numbers_of_the_plain_path_or_is_refused(tmp_path
         assert numbers(training, tmp_path, tmp_path / name) == numbers(training, tmp_path, None), name
         if len(computed) > before:
             shared.append(name)
-    assert {"head", "last_stage"} <= set(shared)
-    assert not {"full", "head_bn", "lp_ft"} & set(shared)
+    assert {"head", "last_stage", "lp_ft", "head_then_last_2"} <= set(shared)
+    assert not {"full", "head_bn", "surgical_first", "bn_frozen_at_end"} & set(shared)
 
 
-def test_tricks_rates_and_seeds_share_what_they_can(tmp_path: Path, computed: list[Cut]) -> None:
+def test_phases_thaw_stage_by_stage(tmp_path: Path, computed: list[str]) -> None:
+    """The cut moves towards the images, in the middle of an epoch too, and never back."""
+    gradual = two_steps(policy="gradual", epochs=5, augment=FLIP)
+    assert [cut and cut.entry for cut in cuts_of(gradual)] == ["fc", "layer3", "layer2", "layer1", None]
+    assert numbers(gradual, tmp_path, tmp_path / "shared") == numbers(gradual, tmp_path, None)
+    assert sorted(computed) == 4 * ["val and test"] + 4 * ["views"]
+    later = replace(gradual, phases=(gradual.phases[0], replace(gradual.phases[1], start=0.3)))
+    assert numbers(later, tmp_path, tmp_path / "shared") == numbers(later, tmp_path, None)
+    back = replace(gradual, phases=(replace(gradual.phases[1], start=0.0), replace(gradual.phases[0], start=0.5)))
+    assert [cut and cut.entry for cut in cuts_of(back)] == ["layer3", "layer3"], "what has moved is not what it was"
+    assert numbers(back, tmp_path, tmp_path / "shared") == numbers(back, tmp_path, None)
+    assert len(computed) == 8
+
+
+def test_a_later_cut_begins_at_an_earlier_one(tmp_path: Path) -> None:
+    operations = {}
+    for folder, first in (("alone", "head"), ("after", "last_stage")):
+        for policy in dict.fromkeys((first, "head")):
+            with FlopCounterMode(display=False) as counter:
+                found = numbers(two_steps(policy=policy, epochs=1), tmp_path, tmp_path / folder)
+        operations[folder] = counter.get_total_flops()
+        assert found == numbers(two_steps(policy="head", epochs=1), tmp_path, None)
+    assert operations["after"] < 0.8 * operations["alone"]
+
+
+def test_a_training_that_goes_on_in_a_later_phase_keeps_nothing_for_those_before(
+    tmp_path: Path, computed: list[str]
+) -> None:
+    training, saved = two_steps(policy="lp_ft", epochs=4), list[Checkpoint]()
+
+    def keep(checkpoint: Checkpoint) -> None:
+        saved.append(_copy(checkpoint))
+
+    *_, end = train(training, Supplies(tmp_path, CPU), keep)
+    assert isinstance(end, Finished)
+    *_, again = train(training, Supplies(tmp_path, CPU, tmp_path / "shared"), saved=saved[2])
+    assert isinstance(again, Finished)
+    assert again.weights_sha256 == end.weights_sha256
+    assert not computed
+
+
+@pytest.mark.parametrize(
+    ("policy", "settings", "tricks", "kept"),
+    [
+        ("full", FLIPPED, {}, ["views"]),
+        ("last_stage", FLIPPED, {}, ["views", *BOTH]),
+        ("head", {**FLIPPED, "accumulate": 2}, {"mixed_precision": MixedPrecisionTrick()}, ["views", *BOTH]),
+        ("lp_ft", PLAIN, {"ema": EmaTrick()}, ["views", *BOTH]),
+        ("head", FLIPPED, {"mixup": MixupTrick()}, ["val and test"]),
+    ],
+)
+def test_a_teacher_is_asked_once_for_each_view(
+    policy: str, settings: dict[str, Any], tricks: dict[str, Any], kept: list[str], tmp_path: Path, computed: list[str]
+) -> None:
+    path = tmp_path / "teacher.pt"
+    model = Model(name="cifar_resnet20")
+    weights.save(build.build_model(model, 2, seed=9).state_dict(), path)
+    training = two_steps({"distillation": DistillationTrick(), **tricks}, policy, **settings)
+    training = replace(training, teacher=Teacher(model, Origin("teacher", str(path))))
+    plain = numbers(training, tmp_path, None)
+    for _ in range(2):
+        assert numbers(training, tmp_path, tmp_path / "shared") == plain
+        assert sorted(computed) == sorted(kept)
+
+
+def test_a_network_is_inspected_as_it_is(tmp_path: Path, computed: list[str]) -> None:
+    training = replace(two_steps(policy="last_stage"), diagnose=True)
+    one, other = ([*train(training, Supplies(tmp_path, CPU, place))][-2] for place in (None, tmp_path / "shared"))
+    assert isinstance(one, Diagnosed)
+    assert isinstance(other, Diagnosed)
+    assert one.figures == other.figures
+    assert sorted(computed) == BOTH
+
+
+def test_tricks_rates_and_seeds_share_what_they_can(tmp_path: Path, computed: list[str]) -> None:
     """Random weights are those of a seed, so another seed has another prefix here."""
     one = two_steps(policy="head", epochs=1)
     others = [
         two_steps({"cosine": CosineTrick()}, "head", epochs=2),
         two_steps(policy="head", epochs=1, lr=0.01),
         two_steps({"label_smoothing": LabelSmoothingTrick()}, "head", epochs=1),
+        two_steps({"mixup": MixupTrick()}, "head", epochs=1),
+        two_steps(policy="lp_ft", epochs=2),
     ]
     for training in (one, *others):
         numbers(training, tmp_path, tmp_path / "shared")
-    assert len(computed) == 1
-    for training in (
-        replace(one, seed=1),
-        two_steps(policy="head", epochs=1, batch_size=4),
-        two_steps(policy="head", epochs=1, augment=FLIP),
-        two_steps({"mixed_precision": MixedPrecisionTrick()}, "head", epochs=1),
-        two_steps(policy="head", epochs=1, channels_last=True),
+    assert sorted(computed) == BOTH
+    for training, more in (
+        (replace(one, seed=1), BOTH),
+        (two_steps(policy="head", epochs=1, batch_size=4), ["views"]),
+        (two_steps(policy="head", epochs=1, augment=FLIP), ["views"]),
+        (two_steps({"mixed_precision": MixedPrecisionTrick()}, "head", epochs=1), ["views"]),
+        (two_steps(policy="head", epochs=1, channels_last=True), BOTH),
     ):
-        before = len(computed)
+        computed.clear()
         numbers(training, tmp_path, tmp_path / "shared")
-        assert len(computed) == before + 1
+        assert sorted(computed) == more
 
 
 class Centred(nn.Module):
@@ -154,9 +254,11 @@ def test_a_network_whose_prefix_sees_the_batch_is_refused_and_trains_all_the_sam
             "its frozen part was computed at every step: in another batch the frozen part gives an image other bits",
         )
         assert end.weights_sha256 == plain[1]
-    (refusal,) = (tmp_path / "shared").glob("*.refused")
-    assert "other bits" in refusal.read_text()
-    assert not list((tmp_path / "shared").glob("*.pt"))
+        assert end.test_predictions.tolist() == plain[3], "evaluated batches are always the same"
+    (refused,) = (tmp_path / "shared").glob("*.refused")
+    assert "other bits" in refused.read_text()
+    (kept,) = (tmp_path / "shared").glob("*.pt")
+    assert set(store.load(kept)) == {"val", "test"}
 
 
 class Skipping(CifarResNet):
@@ -204,26 +306,32 @@ Change = Callable[[], Training]
     [
         (lambda: two_steps(policy="full"), NOTHING_FROZEN),
         (lambda: two_steps(policy="head_bn"), NOTHING_FROZEN),
+        (lambda: two_steps(policy="head", compile="default"), "compiled as a whole"),
+    ],
+)
+def test_refusals_have_a_reason(make: Change, why: str) -> None:
+    assert why in refusal(make(), cuts_of(make()))
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
         (lambda: two_steps(policy="head", augment=Augment(crop_padding=1)), "crops"),
         (lambda: two_steps(policy="head", augment=Augment(resized_crop=True)), "crops"),
         (lambda: two_steps(policy="head", augment=Augment(color_jitter=0.4)), "colours"),
         (lambda: two_steps({"trivial_augment": TrivialAugmentTrick()}, "head"), "augmentation"),
         (lambda: two_steps({"mixup": MixupTrick()}, "head"), "mixed"),
         (lambda: two_steps(policy="head", accumulate=3), "parts of several sizes"),
-        (lambda: replace(two_steps(policy="head"), diagnose=True), "inspected"),
-        (lambda: two_steps(policy="head", compile="default"), "compiled as a whole"),
     ],
 )
-def test_refusals_have_a_reason(make: Change, why: str) -> None:
-    reason = cut_of(make())
-    assert isinstance(reason, str)
-    assert why in reason
+def test_views_without_end_have_a_reason(make: Change, why: str) -> None:
+    assert why in endless_views(make())
+    assert not refusal(make(), cuts_of(make())), "what is evaluated is still computed once"
 
 
 def test_the_cut_is_as_late_as_it_can_be() -> None:
-    head = cut_of(two_steps(policy="head"))
-    last = cut_of(two_steps(policy="last_stage"))
-    assert isinstance(head, Cut)
-    assert isinstance(last, Cut)
+    (head,), (last,) = (cuts_of(two_steps(policy=policy)) for policy in ("head", "last_stage"))
+    assert head
+    assert last
     assert (head.stages, head.entry) == (("stem", "stage1", "stage2", "stage3"), "fc")
     assert (last.stages, last.entry) == (("stem", "stage1", "stage2"), "layer3")

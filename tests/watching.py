@@ -74,10 +74,11 @@ def watch(training: Training, cache: Path) -> list[Step]:
     steps: list[Step] = []
     take = Learner.step
 
-    def spy(self, images, targets, lr):
+    def spy(self, batch, lr):
         before = copy_of(self.module.state_dict())
-        loss = take(self, images, targets, lr)
-        steps.append(Step(images, targets, lr, loss.item(), before, copy_of(self.module.state_dict())))
+        loss = take(self, batch, lr)
+        after = copy_of(self.module.state_dict())
+        steps.append(Step(batch.inputs, batch.targets, lr, loss.item(), before, after))
         return loss
 
     with pytest.MonkeyPatch.context() as patch:

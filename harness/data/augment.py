@@ -12,8 +12,12 @@ from harness.devices import sent
 
 def random_flip(images: Tensor, generator: np.random.Generator) -> Tensor:
     """Mirror each of images [N, C, H, W] left to right with probability ½."""
-    flip = sent(flips(len(images), generator), images.device)
-    return torch.where(flip[:, None, None, None], images.flip(3), images)
+    return mirror(images, sent(flips(len(images), generator), images.device))
+
+
+def mirror(images: Tensor, which: Tensor) -> Tensor:
+    """Mirror those of images [N, C, H, W] that `which` [N] names, left to right."""
+    return torch.where(which[:, None, None, None], images.flip(3), images)
 
 
 def flips(count: int, generator: np.random.Generator) -> Tensor:

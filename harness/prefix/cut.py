@@ -1,28 +1,18 @@
-"""Where the frozen prefix of a training ends, or why nothing can be kept of it."""
+"""Where the frozen prefix of a training ends, phase by phase, and why what it makes of training images is not kept."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from harness.models.layout import Layout
+from harness.spec import Model
 from harness.training import Training
 from harness.wording import NOTHING_FROZEN
 
 
-def only_head_learns(training: Training) -> bool:
-    """Whether all that learns is the head on what a frozen network makes, in float32 and whole batches."""
-    from harness.models.build import layout_of  # here, as below, so that planning anew does not wait for torch
-
-    cut = cut_of(training)
-    if isinstance(cut, str) or training.recipe.precision or training.train.accumulate > 1:
-        return False
-    layout = layout_of(training.model, training.classes, training.kept_classes)
-    return len(cut.stages) == len(layout.stages) - 1 and layout.head == (cut.entry,)
-
-
 @dataclass(frozen=True)
 class Cut:
-    """A network in two: stages of which nothing ever moves, and what begins to learn after them."""
+    """A network in two: stages of which nothing has moved, and what comes after them."""
 
     frozen: tuple[str, ...]
     """Name prefixes of the frozen stages, from the stem on."""
@@ -32,27 +22,61 @@ class Cut:
     """Names of the frozen stages."""
 
 
-def cut_of(training: Training, layout: Layout | None = None) -> Cut | str:
-    """Return where the frozen prefix ends, or the reason why it is not computed once, as a clause.
+def cuts_of(training: Training, layout: Layout | None = None) -> tuple[Cut | None, ...]:
+    """Return for each phase where the stages end of which nothing has moved by its end; None where there are none.
 
-    `layout` is that of its network, where it is known.
+    There are never more of them in a phase than in the one before. `layout` is that of its network, where it is known.
     """
-    augment, recipe = training.train.augment, training.recipe
+    layout = layout or _layout_of(training)
+    moved: frozenset[str] = frozenset()
+    cuts = []
+    for phase in training.phases:
+        moved |= {layout.stage(name) for name in phase.moving}
+        count = next(number for number, (stage, _) in enumerate([*layout.stages, ("", ())]) if stage in {*moved, ""})
+        cuts.append(cut_at(layout, count))
+    return tuple(cuts)
+
+
+def cut_at(layout: Layout, count: int) -> Cut | None:
+    """Return the cut after so many stages; None where that leaves nothing on one of its sides."""
+    if not 0 < count < len(layout.stages):
+        return None
+    before = layout.stages[:count]
+    prefixes = tuple(prefix for _, each in before for prefix in each)
+    return Cut(prefixes, layout.stages[count][1][0], tuple(stage for stage, _ in before))
+
+
+def before_head(model: Model, classes: int) -> Cut:
+    """Return the cut of a network before its head."""
+    from harness.models.build import layout_of  # here, as below, so that planning anew does not wait for torch
+
+    layout = layout_of(model, classes)
+    cut = cut_at(layout, len(layout.stages) - 1)
+    assert cut is not None
+    return cut
+
+
+def shallower(training: Training, cut: Cut) -> list[Cut]:
+    """Return the cuts of the network that are before `cut`, the nearest first."""
+    layout = _layout_of(training)
+    found = [cut_at(layout, count) for count in range(len(cut.stages) - 1, 0, -1)]
+    return [each for each in found if each]
+
+
+def refusal(training: Training, cuts: tuple[Cut | None, ...]) -> str:
+    """Return why nothing is kept of what its frozen stages make of images, as a clause; empty where something is."""
     if training.codes:
         return "a solver takes the place of training, and computes its codes once anyway"
-    if layout is None:
-        from harness.models.build import layout_of
-
-        layout = layout_of(training.model, training.classes, training.kept_classes)
-    moving = frozenset().union(*(phase.moving for phase in training.phases))
-    live = {layout.stage(name) for name in moving}
-    frozen = []
-    for stage, prefixes in layout.stages:
-        if stage in live:
-            break
-        frozen.append((stage, prefixes))
-    if not frozen:
+    if not cuts[0]:
         return NOTHING_FROZEN
+    if training.train.compile != "none":
+        return "the network is compiled as a whole"
+    return ""
+
+
+def endless_views(training: Training) -> str:
+    """Return why training sees no image twice as it was, or in batches of several sizes; empty where neither is so."""
+    augment, recipe = training.train.augment, training.recipe
     if augment.crop_padding or augment.resized_crop or augment.color_jitter:
         return "random crops or colours make every view of an image a new one"
     if recipe.augments:
@@ -61,12 +85,21 @@ def cut_of(training: Training, layout: Layout | None = None) -> Cut | str:
         return "inputs are mixed"
     if training.train.batch_size % training.train.accumulate:
         return "batches come in parts of several sizes"
-    if training.train.compile != "none":
-        return "the network is compiled as a whole"
-    if training.teacher:
-        return "its teacher sees the images"
-    if training.diagnose:
-        return "batch norm is inspected on the images"
-    entry = layout.stages[len(frozen)][1][0]
-    prefixes = tuple(prefix for _, each in frozen for prefix in each)
-    return Cut(prefixes, entry, tuple(stage for stage, _ in frozen))
+    return ""
+
+
+def only_head_learns(training: Training) -> bool:
+    """Whether every step is that of one head, by cross-entropy in float32 and whole batches, on what is kept."""
+    train = training.train
+    if training.codes or training.teacher or training.recipe.precision or train.accumulate > 1:
+        return False
+    layout, cuts = _layout_of(training), cuts_of(training)
+    if refusal(training, cuts) or endless_views(training):
+        return False
+    return all(cut is not None and layout.head == (cut.entry,) for cut in cuts)
+
+
+def _layout_of(training: Training) -> Layout:
+    from harness.models.build import layout_of
+
+    return layout_of(training.model, training.classes, training.kept_classes)

@@ -2,96 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from harness.data import Images, ImageSet, Splits
-from harness.data.augment import flips
+from harness.data import ImageSet, Splits
+from harness.data.augment import flips, mirror
 from harness.data.batches import Batches
 from harness.data.normalise import Normalise
-from harness.devices import device_name, sent
-from harness.prefix.cut import cut_of, only_head_learns
-from harness.prefix.splice import begin_at
-from harness.prefix.store import Need, stored
-from harness.start import Start
-from harness.supplies import Supplies
+from harness.devices import sent
+from harness.evaluate import predict
+from harness.prefix.batch import Batch
+from harness.prefix.kept import Kept
+from harness.prefix.splice import begun_at
 from harness.training import Training
 
-_SHARE_OF_DEVICE = 0.25
-"""Most of a GPU's free memory that what is kept may take."""
 
-
-@dataclass(frozen=True)
 class Inputs:
-    """Batches to train on and sets to evaluate, and what maps an evaluated batch to what the network takes."""
+    """The batches of a training and its sets to evaluate, each from where what is kept of them ends."""
 
-    batches: Batches
-    val: Images
-    test: Images
-    normalise: Callable[[Tensor], Tensor]
-    head: nn.Linear | None = None
-    """All that is left of the network, where it is one linear layer that learns in float32 and whole batches."""
-    note: str = ""
-    """Why the frozen prefix is not computed once after all, where it should have been."""
+    def __init__(self, training: Training, splits: Splits, kept: Kept, device: torch.device) -> None:
+        self._sets, self._normalise = {"val": splits.val, "test": splits.test}, Normalise(training.data, device)
+        self._kept = kept
+        if kept.of_views:
+            assert isinstance(splits.train, ImageSet)
+            self.batches: Batches = _KeptBatches(training, splits.train, kept, device)
+        else:
+            self.batches = Batches(training, splits.train, device)
 
+    def epoch(self, phases: Sequence[int]) -> Iterator[Batch]:
+        """Yield the batches of an epoch, whose steps are in `phases`, by number."""
+        if isinstance(self.batches, _KeptBatches):
+            yield from self.batches.fed(phases)
+        else:
+            for images, targets in self.batches.epoch():
+                yield Batch(images, targets)
 
-def inputs_of(training: Training, start: Start, module: nn.Module, splits: Splits, supplies: Supplies) -> Inputs:
-    """Return the inputs of a training; where its frozen prefix is computed once, `module` is changed to begin after it.
-
-    Where the supplies have no folder for what is reused, every step computes it.
-    """
-    device, folder = supplies.device, supplies.reuse
-    plain = Inputs(Batches(training, splits.train, device), splits.val, splits.test, Normalise(training.data, device))
-    cut = cut_of(training)
-    train, val, test = splits.train, splits.val, splits.test
-    if folder is None or isinstance(cut, str):
-        return plain
-    if not (isinstance(train, ImageSet) and isinstance(val, ImageSet) and isinstance(test, ImageSet)):
-        return plain  # streamed, since they are too many to keep anything of
-    precision = training.recipe.precision
-    dtype = precision.dtype(device.type) if precision else torch.float32
-    try:
-        kept = stored(Need(training, cut, start, train, val, test, device, device_name(device), dtype), folder)
-    except Exception as error:  # a shortcut that fails, a full disk among other reasons, ends no training
-        kept = f"{type(error).__name__}: {error}"
-    if isinstance(kept, str):
-        return replace(plain, note=f"its frozen part was computed at every step: {kept}")
-    begin_at(module, cut)
-    rest = module.get_submodule(cut.entry)
-    return Inputs(
-        StoredBatches(training, train, supplies.views(kept.path, lambda: _near(kept.views, device)), device),
-        _StoredSet(kept.val, val.labels),
-        _StoredSet(kept.test, test.labels),
-        nn.Identity(),
-        rest if only_head_learns(training) and isinstance(rest, nn.Linear) else None,
-    )
+    def predict(self, module: nn.Module, name: str, phase: int) -> Tensor:
+        """Return the predicted class [N] of each image of `val` or `test`, with weights as the phase has them."""
+        part, images = self._kept.parts[phase], self._sets[name]
+        if not part.evaluated:
+            return predict(module, images, self._normalise)
+        with begun_at(module, part.cut):
+            return predict(module, _KeptSet(part.evaluated[name], images.labels), nn.Identity())
 
 
-class StoredBatches(Batches):
-    """The batches of a training, of what its frozen prefix makes of each view: drawn as those of the images are."""
+class _KeptBatches(Batches):
+    """The batches of a training of which something is kept for each view: drawn as those of the images are."""
 
-    def __init__(self, training: Training, images: ImageSet, views: Tensor, device: torch.device) -> None:
-        """`views` are as in `Stored`."""
+    def __init__(self, training: Training, images: ImageSet, kept: Kept, device: torch.device) -> None:
         super().__init__(training, images, device)
-        self._labels, self._views, self._device = images.labels, views, device
+        self._held, self._kept, self._device = images, kept, device
+        self._normalised = Normalise(training.data, device)
 
-    def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs of the rest of the network, and targets [N, K], of one pass."""
-        for rows in self.order().split(self._training.train.batch_size):
-            at = rows
+    def fed(self, phases: Sequence[int]) -> Iterator[Batch]:
+        """Yield the batches of one pass, whose steps are in `phases`."""
+        taught, teacher_cut = self._kept.teacher.views, self._kept.teacher.cut
+        teacher_views = taught() if taught else None
+        for rows, phase in zip(self.order().split(self._training.train.batch_size), phases, strict=True):
+            mirrored = torch.zeros(len(rows), dtype=torch.bool)
             if self._training.train.augment.flip:
-                at = rows + len(self._labels) * flips(len(rows), self._flip)
-            yield (
-                _rows_of(self._views, at, self._device),
-                self.targets(self._labels[sent(rows, self._device)]),
+                mirrored = flips(len(rows), self._flip)
+            at, part = rows + len(self._held) * mirrored, self._kept.parts[phase]
+            index = sent(rows, self._device)
+            yield Batch(
+                _rows_of(part.views(), at, self._device) if part.views else self._images_at(index, mirrored),
+                self.targets(self._held.labels[index]),
+                part.cut if part.views else None,
+                None if teacher_views is None else _rows_of(teacher_views, at, self._device),
+                teacher_cut,
             )
 
+    def _images_at(self, index: Tensor, mirrored: Tensor) -> Tensor:
+        return self._normalised(mirror(self._held.images[index], sent(mirrored, self._device)))
+
 
 @dataclass(frozen=True)
-class _StoredSet:
+class _KeptSet:
     """What the prefix makes of the images of a set, in the place of those images."""
 
     made: Tensor
@@ -109,10 +98,3 @@ class _StoredSet:
 def _rows_of(kept: Tensor, rows: Tensor, device: torch.device) -> Tensor:
     """Return `rows` of what is kept, on the device where it does not lie there."""
     return kept[sent(rows, device)] if kept.device.type == device.type else sent(kept[rows], device)
-
-
-def _near(views: Tensor, device: torch.device) -> Tensor:
-    """Return them on the device where it has the room; else batches are copied to it one by one."""
-    if device.type == "cuda" and views.nbytes < _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
-        return views.to(device)
-    return views

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,11 +39,15 @@ def prefix_output(module: nn.Module, cut: Cut, inputs: Tensor) -> Tensor:
     raise TypeError(f"{cut.entry} is never reached")
 
 
-def begin_at(module: nn.Module, cut: Cut) -> None:
-    """Change `module` so that it takes the output of its frozen prefix, and begins there.
+@contextmanager
+def begun_at(module: nn.Module, cut: Cut | None) -> Iterator[None]:
+    """Let `module` take the output of its frozen prefix, and begin there, until the block ends; None changes nothing.
 
     Its frozen modules hand on what they get, a few zeros; whatever stands between them has next to nothing to do.
     """
+    if cut is None:
+        yield
+        return
     arrived: list[Tensor] = []
 
     def hold(_: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -51,10 +57,20 @@ def begin_at(module: nn.Module, cut: Cut) -> None:
     def release(_: nn.Module, __: tuple[Any, ...]) -> Tensor:
         return arrived.pop()
 
-    module.register_forward_pre_hook(hold)
-    module.get_submodule(cut.entry).register_forward_pre_hook(release)
-    for name in cut.frozen:
-        module.get_submodule(name).forward = _hand_on
+    frozen = [module.get_submodule(name) for name in cut.frozen]
+    handles = [
+        module.register_forward_pre_hook(hold),
+        module.get_submodule(cut.entry).register_forward_pre_hook(release),
+    ]
+    for child in frozen:
+        child.forward = _hand_on
+    try:
+        yield
+    finally:
+        for child in frozen:
+            del child.forward  # its class has its own
+        for handle in handles:
+            handle.remove()
 
 
 def _hand_on(first: Tensor, *_: Any, **__: Any) -> Tensor:

@@ -24,6 +24,7 @@ from harness.freezing.policies import POLICIES
 from harness.freezing.resolve import resolve
 from harness.learner import Learner, initial_model
 from harness.models.build import layout_of
+from harness.prefix.batch import Batch
 from harness.recipe import Precision
 from harness.records import Finished
 from harness.spec import Augment, Compile, Data, Model, Train
@@ -89,7 +90,7 @@ def steps(learner: Learner, batches: Batches, count: int, lr: float = 0.01) -> T
     """Take steps in the job's own loop, pass after pass; return the sum of the losses, on the device."""
     total = torch.zeros((), device=next(learner.module.parameters()).device)
     for images, targets in islice((batch for _ in cycle([0]) for batch in batches.epoch()), count):
-        total += learner.step(images, targets, lr)
+        total += learner.step(Batch(images, targets), lr)
     return total
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
@@ -28,7 +28,6 @@ from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import specfile
-from harness import train as loop
 from harness.data import ImageSet
 from harness.digest import plain
 from harness.execute.job import Job
@@ -39,9 +38,12 @@ from harness.models.build import build_model, layout_of
 from harness.models.layout import Layout
 from harness.packing import pack, work_of
 from harness.plan import make_plan
-from harness.prefix import store
+from harness.prefix import inputs
+from harness.prefix import kept as what_is_kept
+from harness.prefix.batch import Batch
 from harness.prefix.cut import Cut
 from harness.prefix.splice import prefix_output
+from harness.prefix.store import Wanted
 from harness.records import Failed
 from harness.spec import Model
 from harness.workspace import Workspace
@@ -109,20 +111,22 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
 def _executed(jobs: list[Job]) -> Work:
     """Run jobs as the harness does, and count."""
     work = Work()
-    difference = store._difference
+    kept = what_is_kept.kept  # type: ignore[attr-defined]
 
-    def gate(*args: Any) -> str:
-        before = counter.get_total_flops()
-        found = difference(*args)
-        work.gates += counter.get_total_flops() - before
-        return found
+    def counted(wanted: Wanted, folder: Path) -> dict[str, Tensor]:
+        def check(made: Mapping[str, Tensor]) -> None:
+            before = counter.get_total_flops()
+            wanted.check(made)
+            work.gates += counter.get_total_flops() - before
 
-    store._difference = gate  # type: ignore[assignment]
+        return kept(replace(wanted, check=check), folder)
+
+    what_is_kept.kept = counted  # type: ignore[attr-defined]
     try:
         with FlopCounterMode(display=False) as counter:
             _run(jobs)
     finally:
-        store._difference = difference
+        what_is_kept.kept = kept  # type: ignore[attr-defined]
     work.all = counter.get_total_flops() - work.gates
     return work
 
@@ -130,18 +134,19 @@ def _executed(jobs: list[Job]) -> Work:
 def _distinct(jobs: list[Job]) -> Work:
     """Run jobs the plain way, and note what each piece of work depends on."""
     work, phase, steps = Work(), list[ResolvedPhase](), dict[tuple[str, tuple[int, ...]], float]()
-    step, predict = Learner.step, loop.predict  # type: ignore[attr-defined]
+    step, predict = Learner.step, inputs.predict  # type: ignore[attr-defined]
 
-    def noted_step(self: Learner, images: Tensor, targets: Tensor, lr: float) -> Tensor:
+    def noted_step(self: Learner, batch: Batch, lr: float) -> Tensor:
+        images, targets = batch.inputs, batch.targets
         phase[:] = [self.phase]
         depends = [self.module.state_dict(), self.optimizer.state_dict(), plain(self.phase.groups), lr]
         key = _digest([*depends, list(self.phase.bn_stats), images, targets])
         shape = (_digest([plain(self.phase.groups), list(self.phase.bn_stats)]), tuple(images.shape))
         if shape in steps:
-            loss = step(self, images, targets, lr)
+            loss = step(self, batch, lr)
         else:
             with FlopCounterMode(display=False) as counter:
-                loss = step(self, images, targets, lr)
+                loss = step(self, batch, lr)
             steps[shape] = float(counter.get_total_flops())
         _note(work, self.module, self.phase, key, steps[shape], images)
         return loss
@@ -154,12 +159,12 @@ def _distinct(jobs: list[Job]) -> Work:
         return found
 
     Learner.step = noted_step  # type: ignore[method-assign]
-    loop.predict = noted_predict  # type: ignore[attr-defined, assignment]
+    inputs.predict = noted_predict  # type: ignore[attr-defined, assignment]
     try:
         _run(jobs)
     finally:
         Learner.step = step  # type: ignore[method-assign]
-        loop.predict = predict  # type: ignore[attr-defined]
+        inputs.predict = predict  # type: ignore[attr-defined]
     return work
 
 

@@ -12,6 +12,7 @@ from harness.freezing.policies import POLICIES
 from harness.freezing.resolve import Group, ResolvedPhase, resolve
 from harness.learner import Learner
 from harness.models.build import build_model, layout_of
+from harness.prefix.batch import Batch
 from harness.spec import Model
 from tests.watching import changed, copy_of, two_steps
 
@@ -166,11 +167,11 @@ def test_what_freezes_in_a_later_phase_stays_where_its_momentum_left_it(toy):
     inputs, targets = batch()
     learner = Learner(toy, two_steps(lr=0.1), phase(EVERYTHING, ["backbone.1"]))
     for _ in range(3):
-        learner.step(inputs, targets, lr=0.1)
+        learner.step(Batch(inputs, targets), lr=0.1)
     learner.enter(phase(HEAD))
     before = copy_of(toy.state_dict())
     for _ in range(3):
-        learner.step(inputs, targets, lr=0.1)
+        learner.step(Batch(inputs, targets), lr=0.1)
     assert changed(before, copy_of(toy.state_dict())) == set(HEAD)
 
 
@@ -179,7 +180,7 @@ def test_what_goes_on_learning_keeps_its_momentum_and_what_starts_starts_fresh(t
     learner = Learner(toy, two_steps(lr=0.1), phase(HEAD))
     assert not learner.optimizer.state
     for _ in range(2):
-        learner.step(inputs, targets, lr=0.1)
+        learner.step(Batch(inputs, targets), lr=0.1)
     names = {parameter: name for name, parameter in toy.named_parameters()}
     kept = {names[p]: state["momentum_buffer"].clone() for p, state in learner.optimizer.state.items()}
     assert set(kept) == set(HEAD)
@@ -189,7 +190,7 @@ def test_what_goes_on_learning_keeps_its_momentum_and_what_starts_starts_fresh(t
     assert set(held) == set(HEAD)
     assert all(torch.equal(held[name], kept[name]) for name in HEAD)
 
-    learner.step(inputs, targets, lr=0.1)
+    learner.step(Batch(inputs, targets), lr=0.1)
     assert {names[p] for p in learner.optimizer.state} == set(EVERYTHING)
 
 
@@ -197,7 +198,7 @@ def test_a_fresh_momentum_begins_with_the_first_gradient(toy):
     """Buffers after one step: g + wd·p for what starts, 0.9·buffer + g + wd·p for what goes on."""
     inputs, targets = batch()
     learner = Learner(toy, two_steps(lr=0.1), phase(HEAD))
-    learner.step(inputs, targets, lr=0.1)
+    learner.step(Batch(inputs, targets), lr=0.1)
     old = learner.optimizer.state[toy.head[1].weight]["momentum_buffer"].clone()
     learner.enter(phase(EVERYTHING))
     optimizer = learner.optimizer

@@ -13,6 +13,7 @@ from harness.learner import Learner, initial_model
 from harness.models import weights
 from harness.models.build import build_model, layout_of
 from harness.plan import Plan, make_plan
+from harness.prefix.batch import Batch
 from harness.spec import Model
 from harness.tricks import Trick
 from harness.tricks.cosine import CosineTrick
@@ -157,7 +158,7 @@ def moved_by_each_phase(module: nn.Module, phases: Sequence[ResolvedPhase], pixe
         learner.enter(phase)
         before = copy_of(module.state_dict())
         for _ in range(2):
-            learner.step(images, targets, lr=0.01)
+            learner.step(Batch(images, targets), lr=0.01)
         moved.append(changed(before, copy_of(module.state_dict())))
     return moved
 

@@ -14,6 +14,7 @@ from harness.freezing.resolve import resolve
 from harness.learner import Learner, initial_model
 from harness.models.build import layout_of
 from harness.models.outputs import logits_of, loss
+from harness.prefix.batch import Batch
 from harness.spec import Model
 from tests.watching import CPU, two_steps
 
@@ -61,7 +62,7 @@ def test_a_step_takes_the_loss_of_all_heads():
         return InceptionOutputs(logits[0], 2 * logits[0])
 
     module.forward = forward
-    taken = Learner(module, two_steps()).step(torch.rand(2, 3, 8, 8), TARGETS, lr=0.1)
+    taken = Learner(module, two_steps()).step(Batch(torch.rand(2, 3, 8, 8), TARGETS), lr=0.1)
     torch.testing.assert_close(taken, (cross_entropy(logits[0]) + 0.4 * cross_entropy(2 * logits[0])).detach())
 
 

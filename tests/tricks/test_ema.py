@@ -12,6 +12,7 @@ from harness.errors import HarnessError
 from harness.evaluate import predict
 from harness.learner import Learner, RunningAverage, initial_model
 from harness.models import weights
+from harness.prefix.batch import Batch
 from harness.recipe import Conflict, Recipe
 from harness.tricks.ema import EmaTrick, WarmAverage
 from tests.watching import CPU, State, changed, copy_of, run, two_steps, watch
@@ -97,7 +98,7 @@ def test_under_constant_decay_it_is_pytorchs_bit_for_bit():
     theirs = AveragedModel(learner.module, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
     theirs.update_parameters(learner.module)  # the first only copies
     for _ in range(5):
-        learner.step(IMAGES, TARGETS, 0.05)
+        learner.step(Batch(IMAGES, TARGETS), 0.05)
         ours.update()
         theirs.update_parameters(learner.module)
     average, peer = ours.module.state_dict(), theirs.module.state_dict()
@@ -124,7 +125,7 @@ def test_what_is_frozen_has_the_same_bits_in_the_average(policy):
     start = copy_of(module.state_dict())
     learner = Learner(module, training)
     for _ in range(3):
-        learner.step(IMAGES, TARGETS, 0.05)
+        learner.step(Batch(IMAGES, TARGETS), 0.05)
     moving = training.phases[0].moving
     assert 0 < len(moving) < len(start)
     assert changed(start, learner.evaluated.state_dict()) == moving
@@ -144,7 +145,7 @@ def test_what_learns_in_any_phase_is_averaged_over_all_of_them(tmp_path):
 def test_the_average_is_a_network_in_evaluation_mode_of_its_own():
     training = two_steps(EMA)
     learner = Learner(initial_model(training, CPU), training)
-    learner.step(IMAGES, TARGETS, 0.05)
+    learner.step(Batch(IMAGES, TARGETS), 0.05)
     assert learner.evaluated is not learner.module
     assert not any(module.training for module in learner.evaluated.modules())
     assert all(module.training for module in learner.module.modules())

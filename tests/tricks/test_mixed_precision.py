@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from harness.evaluate import predict
 from harness.learner import Learner, initial_model
+from harness.prefix.batch import Batch
 from harness.recipe import Conflict, Recipe
 from harness.tricks.mixed_precision import HalfPrecision, MixedPrecisionTrick
 from tests.watching import CPU, changed, copy_of, run, two_steps, watch
@@ -41,7 +42,7 @@ def test_layers_compute_in_16_bits_and_weights_stay_in_32(policy, device):
     learner = Learner(module.to(device), training)
     types = types_of_outputs(learner.module)
     for _ in range(2):
-        loss = learner.step(IMAGES.to(device), TARGETS.to(device), 0.05)
+        loss = learner.step(Batch(IMAGES.to(device), TARGETS.to(device)), 0.05)
     assert len(types) > 7
     assert set(types.values()) == {HALF[device]}
     assert loss.dtype == torch.float32
@@ -74,7 +75,7 @@ def test_a_step_is_near_that_in_float32():
     for mixed in (False, True):
         training = two_steps(MIXED if mixed else {})
         learner = Learner(initial_model(training, CPU), training)
-        losses[mixed] = learner.step(IMAGES, TARGETS, 0.05)
+        losses[mixed] = learner.step(Batch(IMAGES, TARGETS), 0.05)
         biases[mixed] = learner.module.get_parameter("fc.bias").detach()
     assert not torch.equal(losses[False], losses[True])
     # bfloat16 has eight bits.
@@ -110,7 +111,7 @@ def test_the_loss_is_scaled_where_floats_are_small():
 def test_on_cuda_the_loss_is_scaled():
     training = two_steps(MIXED)
     learner = Learner(initial_model(training, torch.device("cuda")), training)
-    learner.step(IMAGES.cuda(), TARGETS.cuda(), 0.05)
+    learner.step(Batch(IMAGES.cuda(), TARGETS.cuda()), 0.05)
     assert learner.state()["scaler"]["scale"] >= 1024
 
 
