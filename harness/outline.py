@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,20 +44,29 @@ def frozen_lines(kinds: Sequence[Mapping[str, Any]]) -> list[str]:
 
     `kinds` are as `summary.reused` has them; nothing is said where nothing is frozen.
     """
-    if all(kind["reason"] == NOTHING_FROZEN for kind in kinds):
+    if all(kind["reason"] == NOTHING_FROZEN and not kind["teacher"] for kind in kinds):
         return []
-    lines = ["", "Frozen stages that are computed once, for all trainings that share them:"]
-    for kind in sorted(kinds, key=lambda kind: not kind["stages"]):
-        why = kind["reason"]
-        parts = ", ".join(_part(names, until) for names, until in kind["stages"]) or "none"
-        alone = " in evaluation" if kind["stages"] and why else ""
-        lines += wrapped(f"  {parts}{alone}: ", some(kind["cells"]) + (f" ({why})" if why else ""))
+    stages, alone, none = (defaultdict[str, list[str]](list) for _ in range(3))
+    for kind in kinds:
+        if kind["stages"]:
+            stages[", ".join(_until(names, end) for names, end in kind["stages"])] += kind["cells"]
+        if kind["reason"]:
+            (alone if kind["stages"] else none)[kind["reason"]] += kind["cells"]
+    lines = ["", "Frozen stages that are computed once for all trainings that share them (until a share of training):"]
+    for what, cells in stages.items():
+        lines += [*wrapped("  ", f"{what}:"), *wrapped("    ", some(cells))]
+    if taught := [cell for kind in kinds if kind["teacher"] for cell in kind["cells"]]:
+        lines += [*wrapped("  ", "the teacher, but its head:"), *wrapped("    ", some(taught))]
+    for why, cells in alone.items():
+        lines += [*wrapped("  ", f"of these in evaluation alone ({why}):"), *wrapped("    ", some(cells))]
+    for why, cells in none.items():
+        lines += [*wrapped("  ", f"none ({why}):"), *wrapped("    ", some(cells))]
     return lines
 
 
-def _part(stages: Sequence[str], until: float) -> str:
+def _until(stages: Sequence[str], end: float) -> str:
     part = stages[0] if len(stages) == 1 else f"{stages[0]} to {stages[-1]}"
-    return part if until == 1 else f"{part} until {until:.0%}"
+    return part if end == 1 else f"{part} until {100 * end:.0f} %"
 
 
 def led_lines(kinds: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -94,20 +94,27 @@ def outline(plan: Plan) -> dict[str, Any]:
 def reused(plan: Plan) -> list[dict[str, Any]]:
     """Return the stages that are computed once, and up to which share of training, with the cells of which that is so.
 
-    Where there are none, and where they are computed once for evaluation alone, there is a reason why.
+    Where there are none, and where they are computed once for evaluation alone, there is a reason why. `teacher` is
+    whether the teacher sees each view once.
     """
     if not plan.study.spec.execution.reuse:
         return []
-    found: dict[tuple[tuple[tuple[tuple[str, ...], float], ...], str], list[str]] = {}
+    found: dict[tuple[tuple[tuple[tuple[str, ...], float], ...], str, bool], list[str]] = {}
     for cell in plan.programs:
         training = plan.first[cell].training
         cuts = cuts_of(training, plan.facts.layout(training.model, training.classes, training.kept_classes))
-        why_none = refusal(training, cuts)
+        why_none, endless = refusal(training, cuts), endless_views(training)
         stages = () if why_none else _until(training, cuts)
-        found.setdefault((stages, why_none or endless_views(training)), []).append(cell.name)
+        teacher = training.teacher is not None and not endless and training.train.compile == "none"
+        found.setdefault((stages, why_none or endless, teacher), []).append(cell.name)
     return [
-        {"stages": [[list(names), until] for names, until in stages], "reason": reason, "cells": cells}
-        for (stages, reason), cells in found.items()
+        {
+            "stages": [[list(names), until] for names, until in stages],
+            "reason": reason,
+            "teacher": teacher,
+            "cells": cells,
+        }
+        for (stages, reason, teacher), cells in found.items()
     ]
 
 

@@ -13,7 +13,7 @@ from harness import data, specfile
 from harness.data.batches import Batches
 from harness.learner import Learner, initial_model
 from harness.plan import Plan, make_plan
-from harness.prefix import store
+from harness.prefix import passes
 from harness.prefix.batch import Batch
 from harness.schedule import learning_rates
 from harness.workspace import Workspace
@@ -171,5 +171,5 @@ def test_the_operations_of_a_grid_are_those_of_its_distinct_work(
     assert 1 <= row["rho"] < 1.01
     monkeypatch.setattr(redundancy, "pack", lambda work, *_, **__: [(each.training,) for each in work])
     numbers = iter(range(1000))
-    monkeypatch.setattr(store, "_key", lambda _: str(next(numbers)))
+    monkeypatch.setattr(passes, "_key", lambda *_: {"alone": next(numbers)})
     assert redundancy.measure("heads", tmp_path)["rho"] > 1.2, "each has computed the frozen stages for itself"

@@ -115,10 +115,10 @@ def test_what_does_not_fit_is_trained_in_parts_where_the_spec_allows_and_paired_
 
 
 def test_in_parts_of_one_image_nothing_is_tried(run: Run_, stored: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(self: Learner, images: Tensor, targets: Tensor) -> Tensor:
+    def never(self: Learner, batch: Batch) -> Tensor:
         if self._training.origin:
             raise torch.OutOfMemoryError
-        return cross_entropy(self.module(images), targets)
+        return cross_entropy(self.module(batch.inputs), batch.targets)
 
     monkeypatch.setattr(Learner, "_loss", never)
     accumulate = "execution.on_out_of_memory=accumulate"
@@ -134,9 +134,9 @@ def test_one_mistake_in_the_code_ends_the_grid_early_and_rerun_finishes_it(
 ) -> None:
     with pytest.MonkeyPatch.context() as patched:
 
-        def mistaken(self: Learner, images: Tensor, targets: Tensor) -> Tensor:
+        def mistaken(self: Learner, batch: Batch) -> Tensor:
             if not self._training.origin:
-                return cross_entropy(self.module(images), targets)
+                return cross_entropy(self.module(batch.inputs), batch.targets)
             raise ValueError(f"no such layer in {self._training.seed}")
 
         patched.setattr(Learner, "_loss", mistaken)

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from harness import specfile
-from harness.outline import grid_lines, reasons
+from harness.outline import frozen_lines, grid_lines, reasons
 from harness.plan import make_plan
-from harness.summary import summarise
+from harness.summary import reused, summarise
 
 FIVE = "tricks={warmup: {epochs: 1}, cosine: , mixup: , ema: , label_smoothing: }"
 KEYS = ["policies", "levels", "kind", "factors", "orders", "sampled", "resolution", "aliases", "note", "sets"]
@@ -106,3 +106,33 @@ def test_names_of_the_cells_of_a_factorial_are_unique(facts):
     cells = [cell["cell"] for cell in facts(eight, "designs=[factorial]", "policies=[full]", "seeds=1")["cells"]]
     assert len(set(cells)) == len(cells) == 2**8
     assert max(map(len, cells)) < 80
+
+
+def test_frozen_stages_are_told_with_the_share_of_training_and_the_reason(write_spec, workspace):
+    overrides = [
+        "policies=[full, head, head_then_last_2, svm_codes]",
+        "tricks={mixup: , distillation: }",
+        "designs=[one_in]",
+        "train.augment.crop_padding=0",
+    ]
+    kinds = reused(make_plan(specfile.read(write_spec(), overrides), workspace))
+    assert frozen_lines(kinds) == [
+        "",
+        "Frozen stages that are computed once for all trainings that share them (until a share of training):",
+        "  stem to stage3:",
+        "    head | baseline, head | mixup, head | distillation",
+        "  stem to stage3 until 50 %, stem to stage2:",
+        "    head_then_last_2 | baseline, head_then_last_2 | mixup, head_then_last_2 | distillation",
+        "  the teacher, but its head:",
+        "    full | distillation, head | distillation, head_then_last_2 | distillation",
+        "  of these in evaluation alone (inputs are mixed):",
+        "    head | mixup, head_then_last_2 | mixup",
+        "  none (no stage is frozen before the first that moves):",
+        "    full | baseline, full | mixup, full | distillation",
+        "  none (a solver takes the place of training, and computes its codes once anyway):",
+        "    svm_codes | baseline",
+    ]
+
+
+def test_nothing_is_told_of_frozen_stages_where_there_are_none(write_spec, workspace):
+    assert not frozen_lines(reused(make_plan(specfile.read(write_spec(), ["policies=[full, head_bn]"]), workspace)))

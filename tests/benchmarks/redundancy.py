@@ -6,7 +6,7 @@ The distinct work is found by brute force, without asking how the harness plans:
 of each step it is noted what it depends on, bit for bit: weights, optimizer, batch, rate, what learns. A step that
 depends on what another one did is no work of its own, nor is what frozen stages make of an image that they have seen.
 Gates are counted apart; there is no probe. What is left above 1 is known: leading steps are shared by whole epochs, and
-where a later phase moves a stage, or images are mixed, it is computed whenever an image is trained or evaluated on.
+what is mixed of two images is seen by several policies at one seed, with the same bits, and computed for each of them.
 Writes `redundancy.csv`.
 """
 
