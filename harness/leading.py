@@ -8,15 +8,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.digest import digest
-from harness.freezing.resolve import ResolvedPhase
-from harness.recipe import Decay, Warmup
 from harness.records import now
-from harness.schedule import lr_factors, phase_steps
+from harness.schedule import learning_rates, phase_steps
 from harness.spec import Train
 from harness.training import Training
 
@@ -50,7 +47,7 @@ def shared_epochs(one: Training, other: Training, steps_per_epoch: int) -> int:
             break
     if alike < steps_per_epoch:
         return 0  # whatever the rates, which take time to work out
-    rates = zip(*(_rates(training, steps_per_epoch)[:alike] for training in (one, other)), strict=True)
+    rates = zip(*(learning_rates(training, steps_per_epoch)[:alike] for training in (one, other)), strict=True)
     return next((step for step, (a, b) in enumerate(rates) if a != b), alike) // steps_per_epoch
 
 
@@ -58,26 +55,6 @@ def _phases(training: Training, steps_per_epoch: int) -> list[tuple[int, object,
     """Return the step at which each phase begins, and what it is, whatever schedule it is on."""
     begins = phase_steps(training.phases, training.train.epochs * steps_per_epoch)
     return [(begin, phase.groups, phase.bn_stats) for begin, phase in zip(begins, training.phases, strict=True)]
-
-
-def _rates(training: Training, steps_per_epoch: int) -> tuple[float, ...]:
-    """Return the learning rate at each step, worked out once for all seeds and policies on the same schedule."""
-    train, recipe = training.train, training.recipe
-    schedule = tuple(ResolvedPhase(phase.start, (), (), phase.restart_schedule) for phase in training.phases)
-    decay: Any = recipe.decay or train.decay  # plain data, as all of a recipe
-    return _rates_of(schedule, recipe.warmups, decay, train.epochs, train.lr, steps_per_epoch)
-
-
-@lru_cache(maxsize=64)
-def _rates_of(
-    schedule: tuple[ResolvedPhase, ...],
-    warmups: tuple[Warmup, ...],
-    decay: Decay,
-    epochs: int,
-    lr: float,
-    steps_per_epoch: int,
-) -> tuple[float, ...]:
-    return tuple(lr * factor for factor in lr_factors(schedule, warmups, decay, epochs, steps_per_epoch))
 
 
 def leaders(related: Sequence[Training], steps_per_epoch: int) -> dict[str, Place]:

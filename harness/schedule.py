@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from harness.freezing.resolve import ResolvedPhase
 from harness.recipe import Decay, Warmup
@@ -30,12 +31,25 @@ def phase_numbers(training: Training, steps_per_epoch: int) -> list[int]:
     return [number for number, end in enumerate(ends) for _ in range(ends[number - 1] if number else 0, end)]
 
 
-def learning_rates(training: Training, steps_per_epoch: int) -> list[float]:
+def learning_rates(training: Training, steps_per_epoch: int) -> tuple[float, ...]:
     """Return the learning rate at each step of a training, before the factors of its parameter groups."""
     train, recipe = training.train, training.recipe
-    decay = recipe.decay or train.decay
-    factors = lr_factors(training.phases, recipe.warmups, decay, train.epochs, steps_per_epoch)
-    return [train.lr * factor for factor in factors]
+    schedule = tuple(ResolvedPhase(phase.start, (), (), phase.restart_schedule) for phase in training.phases)
+    decay: Any = recipe.decay or train.decay  # plain data, as all of a recipe
+    return _rates(schedule, recipe.warmups, decay, train.epochs, train.lr, steps_per_epoch)
+
+
+@lru_cache(maxsize=64)
+def _rates(
+    schedule: tuple[ResolvedPhase, ...],
+    warmups: tuple[Warmup, ...],
+    decay: Decay,
+    epochs: int,
+    lr: float,
+    steps_per_epoch: int,
+) -> tuple[float, ...]:
+    """Return them for all seeds and policies on the same schedule, worked out once."""
+    return tuple(lr * factor for factor in lr_factors(schedule, warmups, decay, epochs, steps_per_epoch))
 
 
 def lr_factors(

@@ -170,6 +170,12 @@ def test_a_training_that_goes_on_in_a_later_phase_keeps_nothing_for_those_before
     assert not computed
 
 
+def teacher_at(path: Path, seed: int) -> Teacher:
+    model = Model(name="cifar_resnet20")
+    weights.save(build.build_model(model, 2, seed).state_dict(), path)
+    return Teacher(model, Origin(f"teacher {seed}", str(path)))
+
+
 @pytest.mark.parametrize(
     ("policy", "settings", "tricks", "kept"),
     [
@@ -183,15 +189,20 @@ def test_a_training_that_goes_on_in_a_later_phase_keeps_nothing_for_those_before
 def test_a_teacher_is_asked_once_for_each_view(
     policy: str, settings: dict[str, Any], tricks: dict[str, Any], kept: list[str], tmp_path: Path, computed: list[str]
 ) -> None:
-    path = tmp_path / "teacher.pt"
-    model = Model(name="cifar_resnet20")
-    weights.save(build.build_model(model, 2, seed=9).state_dict(), path)
     training = two_steps({"distillation": DistillationTrick(), **tricks}, policy, **settings)
-    training = replace(training, teacher=Teacher(model, Origin("teacher", str(path))))
+    training = replace(training, teacher=teacher_at(tmp_path / "teacher.pt", 9))
     plain = numbers(training, tmp_path, None)
     for _ in range(2):
         assert numbers(training, tmp_path, tmp_path / "shared") == plain
         assert sorted(computed) == sorted(kept)
+
+
+def test_each_teacher_has_views_of_its_own(tmp_path: Path, computed: list[str]) -> None:
+    training = two_steps({"distillation": DistillationTrick()}, "full", epochs=1)
+    for seed in (9, 10):
+        taught = replace(training, teacher=teacher_at(tmp_path / f"{seed}.pt", seed))
+        assert numbers(taught, tmp_path, tmp_path / "shared") == numbers(taught, tmp_path, None)
+    assert computed == ["views", "views"]
 
 
 def test_a_network_is_inspected_as_it_is(tmp_path: Path, computed: list[str]) -> None:
