@@ -86,8 +86,8 @@ def course(
         # The one host sync of an epoch.
         train_loss = total.item() / per_epoch
         require_finite(train_loss, epoch)
-        val_top1 = top1(predict(learner.evaluated, inputs.val, normalise), splits.val.labels)
-        done.append(Epoch(training.digest, now(), epoch, step, train_loss, val_top1))
+        val = {"top1": top1(predict(learner.evaluated, inputs.val, normalise), splits.val.labels)}
+        done.append(Epoch(training.digest, now(), epoch, step, train_loss, val))
         if keep:
             phase, spent = training.phases.index(learner.phase), time.perf_counter() - began
             keep(Checkpoint(learner.state(), phase, before, batches.state(), tuple(done), spent))
@@ -102,7 +102,7 @@ def course(
     finished = Finished(
         digest=training.digest,
         timestamp=now(),
-        test_top1=top1(predictions, splits.test.labels),
+        test={"top1": top1(predictions, splits.test.labels)},
         trainable_params=trainable_params(module, training),
         wall_s=time.perf_counter() - began,
         weights_sha256=start.sha256(state, moving),

@@ -27,6 +27,7 @@ from harness.tricks.mixed_precision import MixedPrecisionTrick
 from harness.tricks.mixup import MixupTrick
 from harness.tricks.trivial_augment import TrivialAugmentTrick
 from harness.wording import NOTHING_FROZEN
+from tests.samples import predicted
 from tests.watching import BOTTLENECKS, CPU, two_steps
 
 FLIP = Augment(flip=True)
@@ -37,8 +38,8 @@ def numbers(training: Training, cache: Path, reuse: Path | None) -> tuple[Any, .
     *epochs, end = train(training, Supplies(cache, CPU, reuse))
     assert isinstance(end, Finished)
     assert not end.notes
-    curve = [(e.train_loss, e.val_top1) for e in epochs if isinstance(e, Epoch)]
-    return curve, end.weights_sha256, end.test_top1, end.test_predictions.tolist(), end.changed
+    curve = [(e.train_loss, e.val) for e in epochs if isinstance(e, Epoch)]
+    return curve, end.weights_sha256, end.test, predicted(end)[0].tolist(), end.changed
 
 
 @pytest.fixture
