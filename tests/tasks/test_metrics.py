@@ -314,6 +314,7 @@ def test_the_report_speaks_of_the_score_and_never_of_top_1(other: Made) -> None:
         plain = text.lower().replace("pixel accuracy", "")
         for foreign in ("top-1", "top1", "accura", "per class", "{score", "classif"):
             assert foreign not in plain, foreign
+    assert f"<summary>The table: effects on test {label}</summary>" in page
     latex = "".join(path.read_text() for path in (other.folder / "tables").iterdir())
     assert label.replace("%", "") in latex
     assert "top-1" not in latex
