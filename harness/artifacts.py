@@ -1,5 +1,7 @@
 """Names of what the ledger keeps with runs and results are read from: artifacts and final metrics."""
 
+from harness.tasks.metrics import METRICS, Task, score_of
+
 PLAN = "plan.json"
 """Of a grid: the plan as JSON."""
 QUEUED_SPEC = "queued_spec.json"
@@ -16,18 +18,27 @@ PREDICTIONS = "test_predictions.npz"
 """Of a training: predicted and true class of each test image."""
 BATCH_NORM = "batch_norm.csv"
 """Of a training whose batch norm was inspected: one row a figure."""
+PICTURES = "harness.pictures"
+"""Tag of a training that has pictures: how many."""
 TRACEBACK = "traceback.txt"
 """Of a training that raised."""
-METRICS = (
-    "test_top1",
-    "test_mean_per_class",
-    "val_top1",
-    "train_loss",
-    "images_per_s",
-    "train_s",
-    "wall_s",
-    "peak_memory_bytes",
-    "trainable_params",
-    "frozen_unchanged",
-)
-"""The final metrics of a run, in the order of the columns."""
+
+
+def picture(number: int) -> str:
+    """Return the name of a picture of a training: a PNG of a test image with what was predicted of it, from 1 on."""
+    return f"pictures/{number}.png"
+
+
+def finals(task: Task) -> tuple[str, ...]:
+    """Return the final metrics of a run, in the order of the columns."""
+    return (
+        *(metric.test for metric in METRICS[task]),
+        score_of(task).val,
+        "train_loss",
+        "images_per_s",
+        "train_s",
+        "wall_s",
+        "peak_memory_bytes",
+        "trainable_params",
+        "frozen_unchanged",
+    )

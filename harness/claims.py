@@ -19,10 +19,10 @@ from harness.wording import named as effect_name
 def judge(frame: pd.DataFrame, samples: Mapping[int, np.ndarray], family: Family | None) -> pd.DataFrame:
     """Return the frame of effects with roles and claims.
 
-    `samples` are the paired differences [n] of the rows on test top-1, by the row's index. A claim is read off the
+    `samples` are the paired differences [n] of the rows on the score, by the row's index. A claim is read off the
     interval that covers the whole family at once, and off nothing else. Where a side diverged, the pairs that finished
     are a selection, so nothing is claimed to help, nor to make no difference, and a harm only if it stands with the
-    accuracy of guessing in place of what diverged.
+    score of guessing in place of what diverged.
     """
     frame = frame.assign(role="exploratory", claim="")
     if family is None or family.late:

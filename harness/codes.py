@@ -66,7 +66,7 @@ def fit(training: Training, supplies: Supplies) -> Iterator[Epoch | Finished]:
         train_loss = loss(spec.solver, chosen.scores(train), train_labels)
         test, test_labels = coded(splits.test)
         predictions = chosen.predict(test)
-    yield Epoch(training.digest, now(), 1, 0, train_loss, max(tops))
+    yield Epoch(training.digest, now(), 1, 0, train_loss, {"top1": max(tops)})
 
     moved = sorted(check.moved(module, before))
     if moved:
@@ -81,7 +81,7 @@ def fit(training: Training, supplies: Supplies) -> Iterator[Epoch | Finished]:
     yield Finished(
         digest=training.digest,
         timestamp=now(),
-        test_top1=chosen.top1(test, test_labels),
+        test={"top1": chosen.top1(test, test_labels)},
         trainable_params=sum(tensor.numel() for tensor in coefficients.values()),
         wall_s=time.perf_counter() - began,
         weights_sha256=state_sha256(state),

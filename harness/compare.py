@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from harness import wording
-from harness.effects import EXACT, FIGURES, METRIC, UNPAIRED
+from harness.effects import EXACT, FIGURES, UNPAIRED
+from harness.errors import HarnessError
 from harness.pairing import by_pair
 from harness.results import Grid
 from harness.stats import LEVEL, Interval, paired_t, welch
+from harness.tasks.metrics import Metric
 
 PAIRED = f"{LEVEL:.0%} paired t over seeds"
 OVER_ROUNDS = f"{LEVEL:.0%} Welch t over probe rounds, log ratio, unpaired"
@@ -44,29 +46,38 @@ class Comparison:
     a: str
     b: str
     differences: pd.DataFrame
-    """One row a cell in common and metric, as `COLUMNS`; top-1 over all of them first where they are several.
+    """One row a cell in common and metric, as `COLUMNS`; the score over all of them first where they are several.
 
-    Test top-1 is a fraction, images_per_s a natural-log ratio; `shared` counts pairs that are one training.
+    The score is a fraction, images_per_s a natural-log ratio; `shared` counts pairs that are one training.
     """
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
     notes: tuple[str, ...]
     """What else differs, and what that means for the numbers."""
+    score: Metric
 
 
 def compare(a: Side, b: Side) -> Comparison:
-    """Return the differences of B to A: top-1 paired by seed where seeds mean the same on both sides."""
+    """Return the differences of B to A: the score paired by seed where seeds mean the same on both sides.
+
+    Raises HarnessError where they are studies of different tasks.
+    """
+    score = a.grid.score
+    if b.grid.score != score:
+        raise HarnessError(
+            f"{a.name} is judged by {score.label} and {b.name} by {b.grid.score.label}: they are of different tasks"
+        )
     names = [[*dict.fromkeys(side.grid.runs["cell"])] for side in (a, b)]
     common = [cell for cell in names[0] if cell in names[1]]
     unlike = [key for key in SAME_SEEDS if a.settings and b.settings and a.settings.get(key) != b.settings.get(key)]
-    rows = [_top1(a, b, common, not unlike)] if len(common) > 1 else []
+    rows = [_score(a, b, common, not unlike)] if len(common) > 1 else []
     for cell in common:
-        rows += [_top1(a, b, [cell], not unlike), _speed(a, b, cell), *(_exact(a, b, cell, name) for name in FIGURES)]
+        rows += [_score(a, b, [cell], not unlike), _speed(a, b, cell), *(_exact(a, b, cell, name) for name in FIGURES)]
     differences = pd.DataFrame(rows, columns=[*COLUMNS])
     only_a, only_b = (
         tuple(cell for cell in ours if cell not in theirs) for ours, theirs in zip(names, names[::-1], strict=True)
     )
-    return Comparison(a.name, b.name, differences, only_a, only_b, tuple(_notes(a, b, unlike, differences)))
+    return Comparison(a.name, b.name, differences, only_a, only_b, tuple(_notes(a, b, unlike, differences)), score)
 
 
 def _finished(side: Side, cells: Sequence[str]) -> pd.DataFrame:
@@ -75,12 +86,12 @@ def _finished(side: Side, cells: Sequence[str]) -> pd.DataFrame:
 
 
 def _tops(side: Side, cells: Sequence[str]) -> pd.DataFrame:
-    """Return test top-1, seeds down and cells across."""
-    return by_pair(_finished(side, cells)).reindex(columns=[*cells])
+    """Return the score, seeds down and cells across."""
+    return by_pair(_finished(side, cells), side.grid.score.test).reindex(columns=[*cells])
 
 
-def _top1(a: Side, b: Side, cells: Sequence[str], paired: bool) -> dict[str, Any]:
-    """Return the difference of test top-1 of a cell, or of the mean of several."""
+def _score(a: Side, b: Side, cells: Sequence[str], paired: bool) -> dict[str, Any]:
+    """Return the difference of the score of a cell, or of the mean of several."""
     ours, theirs = _tops(a, cells), _tops(b, cells)
     named = cells[0] if len(cells) == 1 else f"all {len(cells)} in common"
     if paired:
@@ -100,7 +111,14 @@ def _top1(a: Side, b: Side, cells: Sequence[str], paired: bool) -> dict[str, Any
         interval = "none: the same trainings on both sides"
     elif found.n and math.isnan(found.low):
         interval = "none: n = 1" if found.n == 1 else "none: no spread"
-    return {"cell": named, "metric": METRIC, **sides, **_numbers(found), "interval": interval, "shared": shared}
+    return {
+        "cell": named,
+        "metric": a.grid.score.test,
+        **sides,
+        **_numbers(found),
+        "interval": interval,
+        "shared": shared,
+    }
 
 
 def _shared(a: Side, b: Side, cells: Sequence[str]) -> int:
@@ -146,10 +164,11 @@ def _numbers(found: Interval) -> dict[str, Any]:
 
 
 def _notes(a: Side, b: Side, unlike: Sequence[str], differences: pd.DataFrame) -> Iterator[str]:
+    score = a.grid.score
     if unlike:
         yield (
-            f"The studies differ in {', '.join(unlike)}, so a seed does not mean the same in both: test top-1 is not "
-            "paired, and a difference may come from that."
+            f"The studies differ in {', '.join(unlike)}, so a seed does not mean the same in both: test {score.label} "
+            "is not paired, and a difference may come from that."
         )
     bare = [side.name for side in (a, b) if not side.settings]
     if bare:
@@ -166,12 +185,12 @@ def _notes(a: Side, b: Side, unlike: Sequence[str], differences: pd.DataFrame) -
         yield f"{shared} replicates are the same training on both sides: a finished training is never trained again."
     if differences.loc[differences["metric"] == "images_per_s", "n"].any():
         yield _machines(a, b)
-    known = differences[(differences["metric"] == METRIC) & differences["low"].notna()]
+    known = differences[(differences["metric"] == score.test) & differences["low"].notna()]
     apart = int(((known["low"] > 0) | (known["high"] < 0)).sum())
     if len(known):
         yield (
-            f"Of {len(known)} intervals of test top-1, {apart} {'leaves' if apart == 1 else 'leave'} out 0; about "
-            f"{(1 - LEVEL) * len(known):.1f} would if nothing differed. Nothing corrects them for their number."
+            f"Of {len(known)} intervals of test {score.label}, {apart} {'leaves' if apart == 1 else 'leave'} out 0; "
+            f"about {(1 - LEVEL) * len(known):.1f} would if nothing differed. Nothing corrects them for their number."
         )
 
 
@@ -200,19 +219,19 @@ def table(comparison: Comparison) -> pd.DataFrame:
     by_cell: dict[str, dict[str, dict[Any, Any]]] = {}
     for row in comparison.differences.to_dict("records"):
         by_cell.setdefault(row["cell"], {})[row["metric"]] = row
-    return pd.DataFrame([_shown(cell, rows) for cell, rows in by_cell.items()])
+    return pd.DataFrame([_shown(cell, rows, comparison.score) for cell, rows in by_cell.items()])
 
 
-def _shown(cell: str, rows: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
-    top = rows[METRIC]
+def _shown(cell: str, rows: Mapping[str, Mapping[Any, Any]], score: Metric) -> dict[str, Any]:
+    top = rows[score.test]
 
     def value(metric: str, key: str = "estimate") -> float:
         return float(rows[metric][key]) if metric in rows else math.nan
 
     return {
         "cell": cell,
-        "A, top-1 %": wording.number(100 * top["a"], ".1f"),
-        "B, top-1 %": wording.number(100 * top["b"], ".1f"),
+        f"A, {score.label} %": wording.number(100 * top["a"], ".1f"),
+        f"B, {score.label} %": wording.number(100 * top["b"], ".1f"),
         "B − A, points": wording.points(top["estimate"]),
         "95 % interval": wording.points_between(top["low"], top["high"]),
         "n": top["n"],

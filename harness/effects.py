@@ -27,6 +27,7 @@ from harness.stats import (
     welch,
     wilcoxon,
 )
+from harness.tasks.metrics import METRICS, Task, score_of
 from harness.wording import terms_of
 
 RATES = ("images_per_s", "train_s")
@@ -34,7 +35,6 @@ RATES = ("images_per_s", "train_s")
 FIGURES = ("peak_memory_bytes", "trainable_params")
 """Metrics without noise from seed to seed."""
 COSTS = (*RATES, *FIGURES)
-METRIC = "test_top1"
 UNPAIRED = f"{LEVEL:.0%} Welch t, unpaired"
 OVER_ROUNDS = f"{LEVEL:.0%} paired t over probe rounds, log ratio"
 EXACT = "exact difference"
@@ -71,20 +71,21 @@ _SEED = 0
 """Of the generator that draws bootstrap samples: the same runs give the same bytes."""
 
 
-def cells(runs: pd.DataFrame, throughput: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return one row a cell: how many replicates finished and did not, mean and sd of test and validation top-1, costs.
+def cells(runs: pd.DataFrame, throughput: pd.DataFrame | None = None, task: Task = "classification") -> pd.DataFrame:
+    """Return one row a cell: how many replicates finished and did not, mean and sd of the score, other metrics, costs.
 
     `runs` is the frame of `results.runs_frame`, `throughput` that of the probe: speed is the geometric mean of its
     rounds, as in the effects, and training time what it makes of the images seen. Without a probe both are as logged.
     """
-    rows, axes = [], axes_of(runs)
+    rows, axes, score = [], axes_of(runs), score_of(task)
+    means = (*(metric.test for metric in METRICS[task][1:]), *COSTS)
     rates, times = _rates(runs, throughput) if throughput is not None else (pd.DataFrame(), pd.DataFrame())
     probed = {"images_per_s": rates, "train_s": times}
     for cell, group in runs.groupby("cell", sort=False):
         finished = group[group["status"] == "finished"]
         tops = {
             f"{metric}_{name}": value
-            for metric in (METRIC, "val_top1")
+            for metric in (score.test, score.val)
             for name, value in (("mean", finished[metric].mean()), ("sd", finished[metric].std(ddof=1)))
         }
         rows.append(
@@ -98,7 +99,7 @@ def cells(runs: pd.DataFrame, throughput: pd.DataFrame | None = None) -> pd.Data
                 "diverged": int((group["status"] == "diverged").sum()),
                 "missing": int(group["status"].isin(["missing", "running", "scheduled"]).sum()),
                 **tops,
-                **{metric: finished[metric].mean() for metric in ("test_mean_per_class", *COSTS)},
+                **{metric: finished[metric].mean() for metric in means},
                 **{metric: _geometric_mean(table[cell]) for metric, table in probed.items() if cell in table},
             }
         )
@@ -108,34 +109,36 @@ def cells(runs: pd.DataFrame, throughput: pd.DataFrame | None = None) -> pd.Data
 def effects(grid: Grid) -> pd.DataFrame:
     """Return one row an effect and metric; CONTRIBUTING says what the kinds and the columns mean.
 
-    Test top-1 is paired by seed over the seeds that all cells of an effect finished; throughput and training time are
+    The score is paired by seed over the seeds that all cells of an effect finished; throughput and training time are
     log-ratios paired by probe round (positive is faster, or longer); memory and parameters are exact differences. Of a
-    grid whose runs are not paired, effects on test top-1 are differences of means, and `n` is the smallest cell's.
+    grid whose runs are not paired, effects on the score are differences of means, and `n` is the smallest cell's.
     `estimate`, `low` and `high` are NaN where nothing can be paired. The same grid gives the same frame.
     """
     generator = np.random.default_rng(_SEED)
-    tops, costs, divergence = by_pair(grid.runs[grid.runs["status"] == "finished"]), _costs(grid), _divergence(grid)
+    metric = grid.score.test
+    scores = by_pair(grid.runs[grid.runs["status"] == "finished"], metric)
+    costs, divergence = _costs(grid), _divergence(grid)
     contrasts = of_plan(grid.plan)
-    by_seed = [paired(tops, contrast.weights) for contrast in contrasts]
+    by_seed = [paired(scores, contrast.weights) for contrast in contrasts]
     rows: list[dict[str, Any]] = []
     samples = {}
     for contrast, found in zip(contrasts, by_seed, strict=True):
         names = {name: getattr(contrast, name) for name in KEYS}
         differences = samples[len(rows)] = found.to_numpy()
         if not terms_of(grid.plan).paired_by:
-            judged = _unpaired(grid.runs, contrast.weights)
+            judged = _unpaired(grid.runs, metric, contrast.weights)
         elif len(differences):
-            judged = _top1(grid, contrast, found, generator)
+            judged = _paired(grid, contrast, found, generator)
         else:
-            judged = _row(METRIC, 0, _NO_PAIR)
-        order_se = _order_se(tops.loc[found.index], contrast)
+            judged = _row(metric, 0, _NO_PAIR)
+        order_se = _order_se(scores.loc[found.index], contrast)
         rows.append({**names, **judged, **divergence(contrast.weights), "order_se": order_se})
         rows += [{**names, **cost(contrast.weights)} for cost in costs]
-    rows += [row for found in pooled(grid.plan, contrasts, by_seed, SOURCES) if (row := over_sources(found))]
+    rows += [row for found in pooled(grid.plan, contrasts, by_seed, SOURCES) if (row := over_sources(found, metric))]
     return judge(pd.DataFrame(rows, columns=[*COLUMNS]), samples, grid.family)
 
 
-def _top1(grid: Grid, contrast: Contrast, by_pair: pd.Series, generator: np.random.Generator) -> dict[str, Any]:
+def _paired(grid: Grid, contrast: Contrast, by_pair: pd.Series, generator: np.random.Generator) -> dict[str, Any]:
     d, seeds = by_pair.to_numpy(), by_pair.index.get_level_values("seed")
     found, resampled = paired_t(d), bca(d, generator)
     crossed = None if math.isnan(found.low) else _over_examples(grid, contrast.weights, seeds)
@@ -145,7 +148,7 @@ def _top1(grid: Grid, contrast: Contrast, by_pair: pd.Series, generator: np.rand
     if math.isnan(found.low):
         interval = "none: n = 1" if found.n == 1 else "none: every pair differs alike"
     return {
-        **_row(METRIC, found.n, interval, found),
+        **_row(grid.score.test, found.n, interval, found),
         "sd": float(d.std(ddof=1)) if len(d) > 1 else math.nan,
         "bca_low": resampled.low,
         "bca_high": resampled.high,
@@ -157,18 +160,18 @@ def _top1(grid: Grid, contrast: Contrast, by_pair: pd.Series, generator: np.rand
     }
 
 
-def _unpaired(runs: pd.DataFrame, weights: Weights) -> dict[str, Any]:
+def _unpaired(runs: pd.DataFrame, metric: str, weights: Weights) -> dict[str, Any]:
     finished = runs[runs["status"] == "finished"]
-    sides = [finished.loc[finished["cell"] == cell, METRIC].to_numpy(dtype=float) for cell in weights]
+    sides = [finished.loc[finished["cell"] == cell, metric].to_numpy(dtype=float) for cell in weights]
     if not all(len(side) for side in sides):
-        return _row(METRIC, 0, "none: a side has no run that finished")
+        return _row(metric, 0, "none: a side has no run that finished")
     found, shares = welch(sides, [*weights.values()]), {}
     if [*weights.values()] == [1, -1]:
         shares["p_improvement"] = improvement(np.subtract.outer(*sides).ravel())
     interval = UNPAIRED
     if math.isnan(found.low):
         interval = "none: n = 1" if found.n == 1 else "none: the runs of every side are alike"
-    return {**_row(METRIC, found.n, interval, found), **shares}
+    return {**_row(metric, found.n, interval, found), **shares}
 
 
 def _over_examples(grid: Grid, weights: Weights, paired_at: Iterable[int]) -> Interval | None:
@@ -180,16 +183,16 @@ def _over_examples(grid: Grid, weights: Weights, paired_at: Iterable[int]) -> In
     return two_way_t([factors @ np.array([grid.correct[cell, seed] for cell in weights]) for seed in seeds])
 
 
-def _order_se(tops: pd.DataFrame, contrast: Contrast) -> float:
+def _order_se(scores: pd.DataFrame, contrast: Contrast) -> float:
     """Return the standard error that a Shapley value has from sampling orders: that of the mean over seeds.
 
-    `tops` are those of the seeds that it is paired over.
+    `scores` are those of the seeds that it is paired over.
     """
     if contrast.share_of_orders == 1:
         return 0.0
-    if len(contrast.draws) < 2 or tops.empty:
+    if len(contrast.draws) < 2 or scores.empty:
         return math.nan
-    means = np.array([paired(tops, weights).mean() for weights in contrast.draws])
+    means = np.array([paired(scores, weights).mean() for weights in contrast.draws])
     # Drawn without replacement, so the nearer to all orders, the less is left to chance.
     return float(np.sqrt((1 - contrast.share_of_orders) * means.var(ddof=1) / len(means)))
 
@@ -197,15 +200,16 @@ def _order_se(tops: pd.DataFrame, contrast: Contrast) -> float:
 def _divergence(grid: Grid) -> Callable[[Weights], dict[str, float]]:
     """Return the function from a contrast to how often its sides diverged, and to its estimate with guesses for those.
 
-    The rate is of the replicates that ended, in a result or by diverging. The accuracy of guessing is 1 / classes;
+    The rate is of the replicates that ended, in a result or by diverging. What guessing is worth the task says;
     where a plan does not tell the classes there is no such estimate.
     """
-    chance = {cell["cell"]: 1 / cell["classes"] for cell in grid.plan["cells"] if "classes" in cell}
+    score = grid.score
+    chance = {cell["cell"]: score.guess(cell["classes"]) for cell in grid.plan["cells"] if "classes" in cell}
     ended = grid.runs[grid.runs["status"].isin(["finished", "diverged"])]
     lost = ended["status"] == "diverged"
     by_cell = lost.groupby(ended["cell"]).agg(["sum", "count"]).T.to_dict()
-    guessed = ended[METRIC].astype(float).where(~lost, ended["cell"].map(chance).astype(float))
-    return partial(_diverged, by_cell, by_pair(ended.assign(**{METRIC: guessed})), chance)
+    guessed = ended[score.test].astype(float).where(~lost, ended["cell"].map(chance).astype(float))
+    return partial(_diverged, by_cell, by_pair(ended.assign(**{score.test: guessed}), score.test), chance)
 
 
 def _diverged(

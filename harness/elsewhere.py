@@ -37,4 +37,4 @@ def _report_foreign(source: Source, columns: Columns, out: Path, command: str, p
     grid = foreign_grid(source, columns)
     check_writable(out)
     cells, _ = write_report(grid, out, {}, command)
-    return Reported(out, cells, {}, place, terms_of(grid.plan).metric)
+    return Reported(out, cells, {}, place, grid.score, terms_of(grid.plan).metric)

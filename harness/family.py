@@ -25,9 +25,9 @@ class Family:
     members: tuple[Mapping[str, str], ...]
     """Of each the values of KEYS."""
     bound: float | None = None
-    """The largest difference of test top-1 that makes no difference; None where none was named."""
+    """The largest difference of scores on test that makes no difference; None where none was named."""
     sd: float | None = None
-    """Standard deviation of the paired difference of two cells' test top-1, as far as it is known before the data."""
+    """Standard deviation of the paired difference of two cells' scores, as far as it is known before the data."""
     scales: tuple[float, ...] = ()
     """Of each member, its standard deviation in that of two cells' difference, if all cells vary independently."""
     power: float = 0.8

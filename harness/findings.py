@@ -10,6 +10,7 @@ import pandas as pd
 from harness.claims import reach
 from harness.family import Family
 from harness.results import axes_of, scenario_of
+from harness.tasks.metrics import TOP1, Metric
 from harness.wording import (
     bound_in_words,
     mean_sd,
@@ -36,16 +37,17 @@ def findings(
     seeds: int,
     family: Family | None = None,
     tuning: Mapping[str, Any] | None = None,
+    score: Metric = TOP1,
 ) -> list[str]:
     """Return the findings of a grid as sentences, each with its n and interval. None claims more than n can carry.
 
     `tuning` are the learning rates chosen, by cell, as the plan has them.
     """
-    top = effects[(effects["metric"] == "test_top1") & effects["estimate"].notna()]
+    top = effects[(effects["metric"] == score.test) & effects["estimate"].notna()]
     sentences = [
         *_primary(effects, family),
         *_edges(tuning or {}),
-        *_policies(cells, top),
+        *_policies(cells, top, score),
         *_together(top),
         *_strongest(top),
         *_crossed(top),
@@ -118,7 +120,7 @@ def _between(row: Row) -> str:
 
 
 def coverage(plan: Mapping[str, Any]) -> str:
-    """Return what the intervals of top-1 cover and what they do not, as the plan has it."""
+    """Return what the intervals of the score cover and what they do not, as the plan has it."""
     if "coverage" in plan:  # somebody else's table, which says nothing of its seeds
         return str(plan["coverage"])
     settings = plan["settings"]
@@ -141,47 +143,47 @@ def _list(words: list[str], last: str) -> str:
     return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _policies(cells: pd.DataFrame, top: pd.DataFrame) -> list[str]:
+def _policies(cells: pd.DataFrame, top: pd.DataFrame, score: Metric) -> list[str]:
     axes = axes_of(cells)
-    known = cells[cells["cell"].map(trick_set) == "baseline"].dropna(subset=["test_top1_mean"])
+    known = cells[cells["cell"].map(trick_set) == "baseline"].dropna(subset=[score.mean])
     by_scenario: dict[str, list[dict[Hashable, Any]]] = {}
     for row in known.to_dict("records"):
         by_scenario.setdefault(scenario_of(row, axes), []).append(row)
     if len(by_scenario) > _SCENARIOS:
-        return _best_by_scenario(by_scenario)
+        return _best_by_scenario(by_scenario, score)
     policies = top[top["kind"] == "policy"].to_dict("records")
     return [
         sentence
         for scenario, rows in by_scenario.items()
-        for sentence in _policies_of(scenario, rows, [row for row in policies if row["scenario"] == scenario])
+        for sentence in _policies_of(scenario, rows, [row for row in policies if row["scenario"] == scenario], score)
     ]
 
 
-def _best_by_scenario(by_scenario: Mapping[str, list[dict[Hashable, Any]]]) -> list[str]:
+def _best_by_scenario(by_scenario: Mapping[str, list[dict[Hashable, Any]]], score: Metric) -> list[str]:
     """Return in one sentence which policy has the highest mean in each of many scenarios."""
     by_policy: dict[str, list[str]] = {}
     for scenario, rows in by_scenario.items():
         if len(rows) > 1:
-            best = max(rows, key=lambda row: row["test_top1_mean"])
-            by_policy.setdefault(best["policy"], []).append(
-                f"{scenario} ({mean_sd(best['test_top1_mean'], best['test_top1_sd'])} %)"
-            )
+            best = max(rows, key=lambda row: row[score.mean])
+            shown = f"{scenario} ({mean_sd(best[score.mean], best[score.sd])} %)"
+            by_policy.setdefault(best["policy"], []).append(shown)
     listed = "; ".join(f"{policy} at {', '.join(scenarios)}" for policy, scenarios in by_policy.items())
-    return (
-        [f"Without tricks, the policy of the highest mean test top-1 (± sd over seeds) is {listed}."] if listed else []
-    )
+    said = f"Without tricks, the policy of the highest mean test {score.label} (± sd over seeds) is {listed}."
+    return [said] if listed else []
 
 
-def _policies_of(scenario: str, baselines: list[dict[Hashable, Any]], effects: list[dict[Hashable, Any]]) -> list[str]:
+def _policies_of(
+    scenario: str, baselines: list[dict[Hashable, Any]], effects: list[dict[Hashable, Any]], score: Metric
+) -> list[str]:
     begin = f"At {scenario}, w" if scenario else "W"
     few = len(baselines) <= _LISTED
-    ranked = baselines if few else sorted(baselines, key=lambda row: -row["test_top1_mean"])
-    shown = [f"{row['policy']} {mean_sd(row['test_top1_mean'], row['test_top1_sd'])} %" for row in ranked]
+    ranked = baselines if few else sorted(baselines, key=lambda row: -row[score.mean])
+    shown = [f"{row['policy']} {mean_sd(row[score.mean], row[score.sd])} %" for row in ranked]
     listed = ", ".join(shown) if few else f"{', '.join(shown[:3])}, … {', '.join(shown[-3:])}"
     n = sorted({row["n"] for row in baselines})
     over = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
     how = "one seed" if n == [1] else f"mean ± sd over {over} seeds"
-    sentences = [f"{begin}ithout tricks, test top-1 by policy ({how}): {listed}."]
+    sentences = [f"{begin}ithout tricks, test {score.label} by policy ({how}): {listed}."]
     against = [f"{row['policy']} {_effect(row)}" for row in effects]
     if against and few:
         sentences.append(f"Against {effects[0]['against']}, paired by seed: {'; '.join(against)}.")

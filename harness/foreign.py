@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from harness.artifacts import METRICS
-from harness.effects import METRIC
+from harness.artifacts import finals
 from harness.errors import HarnessError, unknown
 from harness.results import Grid, axes_of, tricks_of
 from harness.sources import Source
+from harness.tasks.metrics import TOP1, score_of, task_in
 from harness.wording import Terms, cell_name, scenario, some
 
 _THROUGHPUT = ("cell", "round", "images_per_s")
@@ -23,7 +23,7 @@ _OFF = ("false", "0", "0.0", "no", "off", "")
 _NO_VALUE = ("", "nan", "na", "n/a", "none", "null", "-", "–")
 _MOST_LEVELS = 12
 _MOST_TRICKS = 64
-_FIGURES = (*METRICS, "run_id", "trained_by")
+_FIGURES = (*finals("classification"), "run_id", "trained_by")
 _TAKEN = {"kind", "policy", "seed", "cell", "status", "reason", "n", "failed", "diverged", "missing", *_FIGURES}
 """Columns that the report's own tables have."""
 
@@ -251,8 +251,8 @@ def _runs(table: pd.DataFrame, tricks: Sequence[str], columns: Columns) -> pd.Da
                 "cell": name,
                 "status": "finished" if done else lost[0]["status"],
                 "reason": "; ".join([*notes, *(member["reason"] for member in lost)]),
-                **dict.fromkeys(METRICS, math.nan),
-                METRIC: sum(done) / len(done) if done else math.nan,
+                **dict.fromkeys(finals("classification"), math.nan),
+                TOP1.test: sum(done) / len(done) if done else math.nan,
                 "run_id": "",
                 "trained_by": "",
                 "several": len(done),
@@ -263,7 +263,7 @@ def _runs(table: pd.DataFrame, tricks: Sequence[str], columns: Columns) -> pd.Da
 
 def grid_of(runs: pd.DataFrame, throughput: pd.DataFrame | None = None) -> Grid:
     """Return the grid of a frame of runs as `results.runs_frame` makes it: what is there is what was planned."""
-    axes, tricks = axes_of(runs), tricks_of(runs)
+    axes, tricks, task = axes_of(runs), tricks_of(runs), task_in(runs.columns)
     cells = [
         {
             "cell": row["cell"],
@@ -274,6 +274,7 @@ def grid_of(runs: pd.DataFrame, throughput: pd.DataFrame | None = None) -> Grid:
         for row in runs.drop_duplicates("cell").to_dict("records")
     ]
     plan = {
+        "task": task,
         "policies": dict.fromkeys(runs["policy"], ""),
         "tricks": {trick: {"trick": trick} for trick in tricks},
         "axes": {axis: list(runs[axis].unique()) for axis in axes},
@@ -285,9 +286,11 @@ def grid_of(runs: pd.DataFrame, throughput: pd.DataFrame | None = None) -> Grid:
     return Grid(
         plan=plan,
         runs=runs,
-        curves=pd.DataFrame(columns=[*axes, "policy", "cell", "seed", "epoch", "step", "train_loss", "val_top1"]),
+        curves=pd.DataFrame(
+            columns=[*axes, "policy", "cell", "seed", "epoch", "step", "train_loss", score_of(task).val]
+        ),
         throughput=pd.DataFrame(columns=_THROUGHPUT) if throughput is None else throughput,
-        prerequisites=pd.DataFrame(columns=["what", "epochs", "test_top1"]),
+        prerequisites=pd.DataFrame(columns=["what", "epochs", TOP1.test]),
         software={},
         experiment_id="",
         run_id="",

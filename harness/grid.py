@@ -69,7 +69,7 @@ class GridRun:
         self._untuned = untuned or {}
         self._checkpoints = Checkpoints(place, plan.study.spec.execution.checkpoint_s)
         self._ledger = Ledger(plan, log, device, self._checkpoints)
-        self._val_top1: dict[str, tuple[float, int]] = {}
+        self._val: dict[str, tuple[float, int]] = {}
         """Of each cell, the sum over the trainings that have ended and their number."""
         self.outcome = Outcome()
 
@@ -267,8 +267,8 @@ class GridRun:
             self._failed(replicate, record.reason)
             return run_id
         run_id = self._ledger.finish(record, replicate.training, replicate.program)
-        total, count = self._val_top1.get(replicate.cell.name, (0.0, 0))
-        self._val_top1[replicate.cell.name] = total + self._ledger.last_val_top1(record.digest), count + 1
+        total, count = self._val.get(replicate.cell.name, (0.0, 0))
+        self._val[replicate.cell.name] = total + self._ledger.last_val(record.digest), count + 1
         self.outcome.trained += 1  # once it is in the store: Ctrl-C may come in between
         return run_id
 
@@ -283,9 +283,9 @@ class GridRun:
         self.outcome.failures.append(f"{replicate.name}: {reason}")
 
     def _update(self, done: int, total: int) -> Update:
-        means = ((total / count, count, cell) for cell, (total, count) in self._val_top1.items())
-        top1, count, best = max(means, key=itemgetter(0), default=(0.0, 0, ""))
-        text = f"best so far {best} ({100 * top1:.1f} % of validation, mean of {count})" if best else ""
+        means = ((total / count, count, cell) for cell, (total, count) in self._val.items())
+        score, count, best = max(means, key=itemgetter(0), default=(0.0, 0, ""))
+        text = f"best so far {best} ({100 * score:.1f} % of validation, mean of {count})" if best else ""
         return Update("training", done, total, len(self.outcome.failures), text)
 
     def _jobs(self, replicates: Sequence[Replicate], alone: bool) -> list[Job]:

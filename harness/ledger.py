@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 from harness import __version__
-from harness.artifacts import BATCH_NORM, CHANGED, CURVES, PREDICTIONS, TRACEBACK
+from harness.artifacts import BATCH_NORM, CHANGED, CURVES, PICTURES, PREDICTIONS, TRACEBACK, picture
 from harness.checkpoint import Checkpoints
 from harness.concealing import concealed
 from harness.data import accuracy_of
@@ -23,6 +23,7 @@ from harness.plan import Candidate, Plan, Replicate
 from harness.records import PASSING, Diagnosed, Epoch, Failed, Finished, Retried, Started
 from harness.speed import Speed, csv_bytes
 from harness.summary import describe_data
+from harness.tasks.metrics import score_of, task_of
 from harness.training import Training
 from harness.versions import versions
 from harness.views import CURRENT
@@ -68,6 +69,7 @@ class Ledger:
         """A checkpoint goes when the end of its training is logged: a kill between the two loses nothing."""
         self._plan, self._log, self._checkpoints = plan, log, checkpoints
         self.speed = Speed(plan, device)
+        self.score = score_of(task_of(plan.study.spec))
         self._runs: dict[str, str] = {}
         self._epochs: dict[str, list[Epoch]] = defaultdict(list)
         self._retried: dict[str, list[str]] = defaultdict(list)
@@ -155,12 +157,12 @@ class Ledger:
     def epoch(self, record: Epoch) -> None:
         """Log an epoch."""
         self._epochs[record.digest].append(record)
-        values = {"train_loss": record.train_loss, "val_top1": record.val_top1}
+        values = {"train_loss": record.train_loss, **{f"val_{name}": value for name, value in record.val.items()}}
         self._log.metrics(self._runs[record.digest], values, record.timestamp, record.epoch)
 
-    def last_val_top1(self, digest: str) -> float:
-        """Return the validation top-1 of the last epoch of a training."""
-        return self._epochs[digest][-1].val_top1
+    def last_val(self, digest: str) -> float:
+        """Return the validation score of the last epoch of a training of a cell."""
+        return self._epochs[digest][-1].val[self.score.name]
 
     def diagnosed(self, record: Diagnosed) -> None:
         """Keep the figures of a diagnosis as a table; those of the whole network are metrics as well, to sort runs by.
@@ -178,7 +180,7 @@ class Ledger:
         run_id = self._runs[record.digest]
         images = self._epochs[record.digest][-1].step * training.train.batch_size
         values = {
-            "test_top1": record.test_top1,
+            **{f"test_{name}": value for name, value in record.test.items()},
             **_custom_accuracy(record, training),
             "wall_s": record.wall_s,
             "trainable_params": float(record.trainable_params),
@@ -186,17 +188,20 @@ class Ledger:
             **self.speed.of(program, images, training),
         }
         self._log.metrics(run_id, values, record.timestamp)
-        predictions = io.BytesIO()
-        np.savez_compressed(predictions, predictions=record.test_predictions, labels=record.test_labels)
-        epochs = [(e.epoch, e.step, e.train_loss, e.val_top1) for e in self._epochs[record.digest]]
-        curves = csv_bytes(("epoch", "step", "train_loss", "val_top1"), epochs)
+        epochs = self._epochs[record.digest]
+        curves = csv_bytes(
+            ("epoch", "step", "train_loss", *(f"val_{name}" for name in epochs[0].val)),
+            [(e.epoch, e.step, e.train_loss, *e.val.values()) for e in epochs],
+        )
         changed = "".join(f"{name}\n" for name in record.changed).encode()
-        self._log.artifacts(run_id, {PREDICTIONS: predictions.getvalue(), CURVES: curves, CHANGED: changed})
+        pictures = {picture(number): png for number, png in enumerate(record.pictures, 1)}
+        self._log.artifacts(run_id, {**_predictions(record), CURVES: curves, CHANGED: changed, **pictures})
         tags = {
             "harness.weights_sha256": record.weights_sha256,
             "harness.duplicates_dropped": str(record.duplicates_dropped),
             "harness.images": str(images),
             **({"harness.reason": "; ".join(record.notes)} if record.notes else {}),
+            **({PICTURES: str(len(pictures))} if pictures else {}),
         }
         self._end(record.digest, "FINISHED", tags)
         self._checkpoints.discard([record.digest])
@@ -268,9 +273,18 @@ def _place(replicate: Replicate) -> dict[str, str]:
     return {CURRENT: "true", PLANNED: replicate.planned, PARTS: str(replicate.training.train.accumulate)}
 
 
+def _predictions(record: Finished) -> dict[str, bytes]:
+    """Return the artifact of what was predicted of each test image, where there is such a thing."""
+    if record.test_predictions is None or record.test_labels is None:
+        return {}
+    content = io.BytesIO()
+    np.savez_compressed(content, predictions=record.test_predictions, labels=record.test_labels)
+    return {PREDICTIONS: content.getvalue()}
+
+
 def _custom_accuracy(record: Finished, training: Training) -> dict[str, float]:
     """Return the accuracy by which the field compares results on a data set, where that is not top-1."""
-    if accuracy_of(training.data) == "top1":
+    if record.test_predictions is None or record.test_labels is None or accuracy_of(training.data) == "top1":
         return {}
     predictions, labels = torch.from_numpy(record.test_predictions), torch.from_numpy(record.test_labels)
     return {"test_mean_per_class": mean_per_class(predictions, labels, training.classes)}

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from harness.plots import COLOURS, GREY, PANELS, STYLE
 from harness.results import axes_of, scenario_of
+from harness.tasks.metrics import TOP1
 from harness.wording import mean_sd, trick_set
 
 _COLUMNS = {
@@ -41,7 +42,7 @@ def table(diagnosed: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
             "policy": row["policy"],
             "tricks": trick_set(row["cell"]),
             **{axis: row[axis] for axis in axes_of(cells)},
-            "running statistics": mean_sd(row["test_top1_mean"], row["test_top1_sd"]),
+            "running statistics": mean_sd(row[TOP1.mean], row[TOP1.sd]),
             **{title: mean_sd(*map(float, whole.loc[(row["cell"], figure)])) for figure, title in _COLUMNS.items()},
         }
         for row in cells.to_dict("records")

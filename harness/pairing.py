@@ -14,11 +14,11 @@ Batch norm sees a part at a time, so such a run is paired with its like only.
 """
 
 
-def by_pair(runs: pd.DataFrame, columns: str = "cell") -> pd.DataFrame:
-    """Return test top-1: what runs of a pair share down (seed and parts), the values of a column of `runs` across."""
+def by_pair(runs: pd.DataFrame, metric: str, columns: str = "cell") -> pd.DataFrame:
+    """Return a metric: what runs of a pair share down (seed and parts), the values of a column of `runs` across."""
     parts = runs.get(PARTS, 1)
     return runs.assign(**{PARTS: parts}).pivot_table(
-        index=["seed", PARTS], columns=columns, values="test_top1", observed=True
+        index=["seed", PARTS], columns=columns, values=metric, observed=True
     )
 
 

@@ -117,13 +117,13 @@ class Choice:
     """The learning rate of a cell, and what it was chosen by."""
 
     lr: float
-    val_top1: tuple[tuple[float, float], ...]
-    """Each rate with its mean validation top-1 over the tuning seeds; NaN where all diverged."""
+    val: tuple[tuple[float, float], ...]
+    """Each rate with its mean score on validation over the tuning seeds; NaN where all diverged."""
 
     @property
     def at_edge(self) -> bool:
         """Whether the best rate ends the list, so that a better one may lie beyond it."""
-        return self.lr in (self.val_top1[0][0], self.val_top1[-1][0])
+        return self.lr in (self.val[0][0], self.val[-1][0])
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from harness.contrasts import KEYS, Contrast, key_of
 from harness.pairing import by_pair
 from harness.results import axes_of
 from harness.stats import LEVEL, improvement, iqm, stratified_bootstrap, two_way_t
+from harness.tasks.metrics import TOP1
 from harness.wording import scenario, trick_set
 
 SOURCES = "source_seed"
@@ -49,7 +50,7 @@ def _without(levels: Mapping[str, str], axis: str) -> str:
     return ", ".join(part for part in (scenario(others), f"every {axis}") if part)
 
 
-def over_sources(found: Pooled) -> dict[str, Any]:
+def over_sources(found: Pooled, metric: str) -> dict[str, Any]:
     """Return the estimate of a contrast with an interval for other seeds and other source checkpoints alike."""
     contrast, samples = found
     table = pd.concat(samples, axis=1).dropna().to_numpy(dtype=float)
@@ -58,7 +59,7 @@ def over_sources(found: Pooled) -> dict[str, Any]:
     interval = two_way_t(table)
     return {
         **{key: getattr(contrast, key) for key in KEYS},
-        "metric": "test_top1",
+        "metric": metric,
         "n": interval.n,
         "estimate": interval.estimate,
         "low": interval.low,
@@ -69,8 +70,8 @@ def over_sources(found: Pooled) -> dict[str, Any]:
     }
 
 
-def over_data(runs: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
-    """Return one row a policy and trick set: the interquartile mean of test top-1 over seeds and data sets.
+def over_data(runs: pd.DataFrame, generator: np.random.Generator, metric: str = TOP1.test) -> pd.DataFrame:
+    """Return one row a policy and trick set: the interquartile mean of a metric over seeds and data sets.
 
     `gain` is its difference to that of the same policy without tricks, `p_improvement` how often a seed gains, the mean
     over data sets. The intervals cover other seeds on these data sets, not other data sets (Agarwal et al. 2021, arXiv
@@ -80,7 +81,8 @@ def over_data(runs: pd.DataFrame, generator: np.random.Generator) -> pd.DataFram
         return pd.DataFrame()
     others = [axis for axis in axes_of(runs) if axis != DATA]
     finished = runs[runs["status"] == "finished"].assign(tricks=runs["cell"].map(trick_set))
-    tables = {key: by_pair(group, DATA) for key, group in finished.groupby([*others, "policy", "tricks"], sort=False)}
+    groups = finished.groupby([*others, "policy", "tricks"], sort=False)
+    tables = {key: by_pair(group, metric, DATA) for key, group in groups}
     rows = []
     for key, table in tables.items():
         baseline = tables.get((*key[:-1], "baseline"))

@@ -8,7 +8,7 @@ Stage = Literal["pretraining", "teaching", "tuning", "probing", "training"]
 
 @dataclass(frozen=True)
 class Update:
-    """How far a grid is; `text` is what is trained first, or the best cell so far by mean validation top-1."""
+    """How far a grid is; `text` is what is trained first, or the best cell so far by mean score on validation."""
 
     stage: Stage
     done: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -36,7 +37,8 @@ class Epoch:
     epoch: int
     step: int
     train_loss: float
-    val_top1: float
+    val: Mapping[str, float]
+    """By the names of metrics, the task's score among them."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +68,22 @@ class Finished:
 
     digest: str
     timestamp: int
-    test_top1: float
+    test: Mapping[str, float]
+    """As `val` of an epoch."""
     trainable_params: int
     wall_s: float
     """Seconds from its beginning to its end, leading epochs included, whatever ran beside it; no figure of speed."""
     weights_sha256: str
     changed: tuple[str, ...]
     """Names of the tensors that are not, bit for bit, in the weights it was trained from."""
-    test_predictions: np.ndarray
-    """Predicted class [N] of each test image, int64."""
-    test_labels: np.ndarray
+    test_predictions: np.ndarray | None
+    """Predicted class [N] of each test image, int64; None where a task has no such thing."""
+    test_labels: np.ndarray | None
     duplicates_dropped: int
     notes: tuple[str, ...] = ()
     """What a reader of the result must know of how it came about, each a clause without a full stop."""
+    pictures: tuple[bytes, ...] = ()
+    """PNGs of a few test images with what was predicted of them, the same images in every training of a study."""
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from matplotlib.text import Text
 
 from harness import plots, sections, tables
 from harness.compare import Comparison, table, words
-from harness.effects import METRIC
 from harness.effects import cells as cells_of
 from harness.effects import effects as effects_of
 from harness.errors import HarnessError
 from harness.findings import findings
 from harness.pooling import over_data
 from harness.results import Grid
+from harness.tasks.metrics import TOP1, task_planned
 from harness.wording import Terms, terms_of
 
 _FORMS: dict[str, Any] = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
@@ -67,8 +67,9 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
     Every file is replaced whole, and one that an earlier report wrote and this one does not have is removed. The same
     runs give the same bytes.
     """
-    cells, effects = cells_of(grid.runs, grid.throughput), effects_of(grid)
-    data_sets = over_data(grid.runs, np.random.default_rng(0))
+    score = grid.score
+    cells, effects = cells_of(grid.runs, grid.throughput, task_planned(grid.plan)), effects_of(grid)
+    data_sets = over_data(grid.runs, np.random.default_rng(0), score.test)
     terms = terms_of(grid.plan)
     made = tables.of_grid(grid, cells, effects, data_sets)
     shown = {name: table.rename(columns=terms.said) for name, table in made.items()}
@@ -91,7 +92,9 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
         "plan": grid.plan,
         "findings": [
             terms.said(text)
-            for text in findings(cells, effects, len(grid.plan["seeds"]), grid.family, grid.plan.get("tuning", {}))
+            for text in findings(
+                cells, effects, len(grid.plan["seeds"]), grid.family, grid.plan.get("tuning", {}), score
+            )
         ],
         "counts": _counts(grid),
         "command": command,
@@ -101,7 +104,7 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
             for section in sections.of_grid(grid)
             if section.empty or any(name in figures or name in shown for name in (*section.figures, *section.tables))
         ],
-        "alt": {name: terms.said(text) for name, text in sections.ALT.items()},
+        "alt": {name: terms.said(text.format(score=score.label)) for name, text in sections.ALT.items()},
         "csv": [name for name in files if name.endswith(".csv")],
     }
     pictures = {name: _data_uri(files[f"figures/{name}.svg"]) for name in figures}
@@ -158,11 +161,11 @@ def _counts(grid: Grid) -> str:
 
 
 def _measured(frame: pd.DataFrame, terms: Terms) -> pd.DataFrame:
-    """Return a frame with the metric under its own name, where that is not test top-1."""
+    """Return a frame with the metric under its own name, where that is not the harness' own."""
     if terms.metric == Terms().metric:
         return frame
-    renamed = frame.rename(columns=lambda name: name.replace(METRIC, terms.metric))
-    return renamed.replace({"metric": {METRIC: terms.metric}}) if "metric" in frame else renamed
+    renamed = frame.rename(columns=lambda name: name.replace(TOP1.test, terms.metric))
+    return renamed.replace({"metric": {TOP1.test: terms.metric}}) if "metric" in frame else renamed
 
 
 def _csv(frame: pd.DataFrame) -> bytes:

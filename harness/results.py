@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from harness.artifacts import BATCH_NORM, CURVES, METRICS, PLAN, PREDICTIONS, PRIMARY, THROUGHPUT
+from harness.artifacts import BATCH_NORM, CURVES, PLAN, PREDICTIONS, PRIMARY, THROUGHPUT, finals
 from harness.contrasts import KEYS
 from harness.family import Family
+from harness.histories import CURVE_TYPES, FIGURE_COLUMNS, THROUGHPUT_TYPES, Histories, correct, figures, table
 from harness.pairing import PARTS
+from harness.tasks.metrics import TOP1, Metric, score_of, task_in, task_planned
 from harness.views import CURRENT
 from harness.wording import scenario
 
@@ -24,18 +25,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from harness.track import Store
-
-_CURVE_TYPES = {"epoch": int, "step": int, "train_loss": float, "val_top1": float}
-_FIGURE_COLUMNS = ("figure", "layer", "value", "reason")
-_THROUGHPUT_TYPES = {
-    "cell": str,
-    "program": str,
-    "host": str,
-    "device": str,
-    "round": int,
-    "images_per_s": float,
-    "peak_memory_bytes": int,
-}
 
 
 @dataclass(frozen=True)
@@ -45,25 +34,32 @@ class Grid:
     plan: dict[str, Any]
     """What was planned, as `summary.summarise` wrote it."""
     runs: pd.DataFrame
-    """One row a planned replicate: axes, policy, a boolean a trick, seed, cell, status, reason, METRICS, run ids."""
+    """One row a planned replicate: axes, policy, a boolean a trick, seed, cell, status, reason, `finals`, run ids."""
     curves: pd.DataFrame
-    """One row an epoch: axes, policy, cell, seed, epoch, step, train_loss, val_top1."""
+    """One row an epoch: axes, policy, cell, seed, epoch, step, train_loss, the score on validation."""
     throughput: pd.DataFrame
     """One row a probe round: cell, program, host, round, images_per_s, peak_memory_bytes."""
     prerequisites: pd.DataFrame
-    """One row a training that others needed: what, epochs, test_top1 on its own test images."""
+    """One row a training that others needed, which all classify: what, epochs, test_top1 on its own test images."""
     software: dict[str, list[str]]
     """What ran it: every value each of a few tags took."""
     experiment_id: str
     run_id: str
     batch_norm: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=["policy", "cell", "seed", *_FIGURE_COLUMNS])
+        default_factory=lambda: pd.DataFrame(columns=["policy", "cell", "seed", *FIGURE_COLUMNS])
     )
     """One row a figure of a diagnosis: policy, cell, seed, figure, layer, value (NaN with a reason), reason."""
     correct: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
     """Whether each test image [N] was classified rightly, by cell and seed."""
+    pictures: dict[tuple[str, int], list[bytes]] = field(default_factory=dict)
+    """PNGs of test images with what was predicted of them, of a few cells, by cell and seed."""
     family: Family | None = None
     """The primary contrasts."""
+
+    @property
+    def score(self) -> Metric:
+        """The metric by which the study judges."""
+        return score_of(task_planned(self.plan))
 
 
 @dataclass(frozen=True)
@@ -73,6 +69,11 @@ class Tables:
     runs: pd.DataFrame
     cells: pd.DataFrame
     effects: pd.DataFrame
+
+    @property
+    def score(self) -> Metric:
+        """The metric by which the study judges."""
+        return score_of(task_in(self.runs.columns))
 
 
 def read_tables(folder: Path) -> Tables:
@@ -96,22 +97,26 @@ def read_grid(store: Store, study: str, grid: str) -> Grid | None:
     plan = json.loads(planned)
     children = store.children(parent)
     runs = runs_frame(plan, children)
-    known = {run.info.run_id: run for run in children}
+    kept, names = (
+        Histories(store, {run.info.run_id: run for run in children}),
+        [*axes_of(runs), "policy", "cell", "seed"],
+    )
+    score = score_of(task_planned(plan))
+    types = {**CURVE_TYPES, score.val: float}
     asked = plan.get("diagnostics", {}).get("batch_norm", False)  # plans kept by earlier versions say nothing
-    table, current = store.read_artifact(parent, THROUGHPUT), set(runs["run_id"])
+    rounds, current = store.read_artifact(parent, THROUGHPUT), set(runs["run_id"])
     return Grid(
         plan=plan,
         runs=runs,
-        curves=_trained_frame(store, runs, known, CURVES, _curve, tuple(_CURVE_TYPES)),
-        throughput=pd.DataFrame(_table(table or b"", _THROUGHPUT_TYPES), columns=[*_THROUGHPUT_TYPES]),
+        curves=kept.frame(runs, names, CURVES, partial(table, types=types), tuple(types)),
+        throughput=pd.DataFrame(table(rounds or b"", THROUGHPUT_TYPES), columns=[*THROUGHPUT_TYPES]),
         prerequisites=_prerequisites(store, plan),
         software=software_of([run for run in children if run.info.run_id in current]),
         experiment_id=parent.info.experiment_id,
         run_id=parent.info.run_id,
-        batch_norm=_trained_frame(
-            store, runs if asked else runs.iloc[:0], known, BATCH_NORM, _figures, _FIGURE_COLUMNS
-        ),
-        correct={key: _correct(content) for key, content in _artifacts(store, runs, known, PREDICTIONS)},
+        batch_norm=kept.frame(runs if asked else runs.iloc[:0], names, BATCH_NORM, figures, FIGURE_COLUMNS),
+        correct={key: correct(content) for key, content in kept.each(runs, PREDICTIONS)},
+        pictures=kept.pictures(runs, score),
         family=_family(plan.get("primary"), store.read_artifact(parent, PRIMARY)),
     )
 
@@ -128,18 +133,13 @@ def _family(primary: dict[str, Any] | None, named_first: bytes | None) -> Family
     return Family(**{**primary, "members": tuple(primary["members"]), "scales": tuple(primary["scales"])}, late=late)
 
 
-def _correct(content: bytes) -> np.ndarray:
-    with np.load(io.BytesIO(content)) as kept:
-        return np.asarray(kept["predictions"] == kept["labels"])
-
-
 def _prerequisites(store: Store, plan: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for needed in plan.get("prerequisites", ()):
         run = store.trained(needed["digest"], plan["versions"], kind="prerequisite")
-        top1 = run.data.metrics.get("test_top1") if run else None
-        rows.append({"what": needed["what"], "epochs": needed["epochs"], "test_top1": top1})
-    return pd.DataFrame(rows, columns=["what", "epochs", "test_top1"]).astype({"test_top1": float})
+        top1 = run.data.metrics.get(TOP1.test) if run else None
+        rows.append({"what": needed["what"], "epochs": needed["epochs"], TOP1.test: top1})
+    return pd.DataFrame(rows, columns=["what", "epochs", TOP1.test]).astype({TOP1.test: float})
 
 
 def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:
@@ -147,6 +147,7 @@ def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:
     wanted = {(cell["cell"], seed): digest for cell in plan["cells"] for seed, digest in cell["digests"].items()}
     by_key = current_runs(children, wanted, plan["versions"])
     parts = {key: int(run.data.tags.get("harness.accumulate", 1)) for key, run in by_key.items()}
+    metrics = finals(task_planned(plan))
     rows = [
         {
             **cell.get("levels", {}),
@@ -154,7 +155,7 @@ def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:
             **{trick: trick in cell["tricks"] for trick in plan["tricks"]},
             "seed": seed,
             "cell": cell["cell"],
-            **_outcome(by_key.get((cell["cell"], str(seed)))),
+            **_outcome(by_key.get((cell["cell"], str(seed))), metrics),
         }
         for cell in plan["cells"]
         for seed in plan["seeds"]
@@ -212,9 +213,9 @@ def _was_replaced(run: Run) -> bool:
     return run.info.status == "FAILED" and run.data.tags.get(CURRENT) == "false"
 
 
-def _outcome(run: Run | None) -> dict[str, Any]:
+def _outcome(run: Run | None, metrics: Sequence[str]) -> dict[str, Any]:
     if run is None:
-        return {"status": "missing", "reason": "not run yet", **dict.fromkeys(METRICS), "run_id": "", "trained_by": ""}
+        return {"status": "missing", "reason": "not run yet", **dict.fromkeys(metrics), "run_id": "", "trained_by": ""}
     tags = run.data.tags
     status = str(run.info.status).lower()
     if status == "failed" and tags.get("harness.failure") == "diverged":
@@ -225,56 +226,10 @@ def _outcome(run: Run | None) -> dict[str, Any]:
     return {
         "status": status,
         "reason": reason,
-        **{metric: run.data.metrics.get(metric) for metric in METRICS},
+        **{metric: run.data.metrics.get(metric) for metric in metrics},
         "run_id": run.info.run_id,
         "trained_by": tags.get("trained_by", ""),
     }
-
-
-def _trained_frame(
-    store: Store,
-    runs: pd.DataFrame,
-    known: dict[str, Run],
-    artifact: str,
-    read: Callable[[bytes], list[dict[str, Any]]],
-    columns: Sequence[str],
-) -> pd.DataFrame:
-    """Return the tables that the trainings of `runs` kept, below each other, with policy, cell and seed of each.
-
-    One artifact a training, so that a large grid needs no call for each metric.
-    """
-    names = [*axes_of(runs), "policy", "cell", "seed"]
-    whose = {(row["cell"], row["seed"]): {name: row[name] for name in names} for row in runs.to_dict("records")}
-    rows = [whose[key] | row for key, content in _artifacts(store, runs, known, artifact) for row in read(content)]
-    return pd.DataFrame(rows, columns=[*names, *columns])
-
-
-def _artifacts(
-    store: Store, runs: pd.DataFrame, known: dict[str, Run], artifact: str
-) -> Iterator[tuple[tuple[str, int], bytes]]:
-    """Yield an artifact of the trainings of `runs` that kept it, by cell and seed."""
-    for row in runs[runs["status"] == "finished"].to_dict("records"):
-        run_id = row["trained_by"] or row["run_id"]
-        content = store.read_artifact(known.get(run_id) or store.client.get_run(run_id), artifact)
-        if content:
-            yield (row["cell"], row["seed"]), content
-
-
-def _curve(content: bytes) -> list[dict[str, Any]]:
-    return _table(content, _CURVE_TYPES)
-
-
-def _figures(content: bytes) -> list[dict[str, Any]]:
-    rows = csv.DictReader(io.StringIO(content.decode()))
-    return [{**row, "value": float(row["value"] or "nan")} for row in rows]
-
-
-def _table(content: bytes, types: Mapping[str, type]) -> list[dict[str, Any]]:
-    """Return the rows that the ledger wrote, every float bit for bit: pandas' own reader may round the last one."""
-    rows = csv.DictReader(io.StringIO(content.decode()))
-    # A cell that could not be probed has a row without numbers.
-    full = [row for row in rows if all(row[name] for name in types)]
-    return [{name: kind(row[name]) for name, kind in types.items()} for row in full]
 
 
 def software_of(children: list[Run]) -> dict[str, list[str]]:

@@ -30,40 +30,42 @@ class Section:
 
 
 ALT = {
-    "heatmap": "Heatmap of the effect of each trick on test top-1, by freeze policy",
-    "forest": "Effects on test top-1 with their intervals, by freeze policy",
-    "scenarios": "Test top-1 without tricks, by policy and scenario",
+    "heatmap": "Heatmap of the effect of each trick on test {score}, by freeze policy",
+    "forest": "Effects on test {score} with their intervals, by freeze policy",
+    "scenarios": "Test {score} without tricks, by policy and scenario",
     "waterfall": "What each trick adds when tricks are stacked",
     "shapley": "Shapley value of each trick, by freeze policy",
     "interactions": "Interactions of two tricks, by freeze policy",
     "policy_interactions": "How much more a trick is worth under each policy than under the first",
     "scenario_interactions": "How much more a trick is worth in each scenario than in the first",
-    "pareto": "Test top-1 against training speed, one point a cell",
-    "memory": "Test top-1 against peak memory, one point a cell",
+    "pareto": "Test {score} against training speed, one point a cell",
+    "memory": "Test {score} against peak memory, one point a cell",
     "budget": "The cell to choose for every training time",
     "curves": "Learning curves by policy",
+    "predictions": "What a few networks predict of a few test images",
     "batch_norm": "Divergence of the training images from the running statistics of each batch norm, by policy",
 }
-"""Every figure a report may have, with what it shows."""
+"""Every figure a report may have, with what it shows of the score."""
 
 
 def figures(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str, Figure]:
     """Return the figures of a grid that have something to show."""
     bound = grid.family.bound if grid.family else None
-    diagnosed = grid.batch_norm
+    diagnosed, score = grid.batch_norm, grid.score
     made: Mapping[str, Callable[[], Figure | None]] = {
-        "heatmap": lambda: plots.heatmap(cells, effects),
-        "forest": lambda: plots.forest(effects, bound),
-        "scenarios": lambda: plots.scenarios(cells) if axes_of(cells) else None,
-        "waterfall": lambda: plots.waterfall(effects, cells),
-        "shapley": lambda: plots.shapley(effects),
-        "interactions": lambda: plots.interactions(effects),
-        "policy_interactions": lambda: plots.policy_interactions(effects),
-        "scenario_interactions": lambda: plots.scenario_interactions(effects),
-        "pareto": lambda: plots.pareto(cells),
-        "memory": lambda: plots.memory(cells),
-        "budget": lambda: plots.budget(cells),
-        "curves": lambda: plots.learning_curves(grid.curves) if len(grid.curves) else None,
+        "heatmap": lambda: plots.heatmap(cells, effects, score),
+        "forest": lambda: plots.forest(effects, bound, score),
+        "scenarios": lambda: plots.scenarios(cells, score) if axes_of(cells) else None,
+        "waterfall": lambda: plots.waterfall(effects, cells, score),
+        "shapley": lambda: plots.shapley(effects, score),
+        "interactions": lambda: plots.interactions(effects, score),
+        "policy_interactions": lambda: plots.policy_interactions(effects, score),
+        "scenario_interactions": lambda: plots.scenario_interactions(effects, score),
+        "pareto": lambda: plots.pareto(cells, score),
+        "memory": lambda: plots.memory(cells, score),
+        "budget": lambda: plots.budget(cells, score),
+        "curves": lambda: plots.learning_curves(grid.curves, score) if len(grid.curves) else None,
+        "predictions": lambda: plots.predictions(grid.pictures),
         "batch_norm": lambda: norms.figure(diagnosed) if (diagnosed["layer"] != "").any() else None,
     }
     drawn = {name: make() for name, make in made.items()}
@@ -82,7 +84,7 @@ def of_grid(grid: Grid) -> tuple[Section, ...]:
         ),
         Section("Policies and scenarios", figures=("scenarios",)),
         Section(
-            "Effects on test top-1",
+            f"Effects on test {grid.score.label}",
             figures=("heatmap", "forest"),
             tables=("effects",),
             note=_effects_note(grid),
@@ -109,21 +111,27 @@ def of_grid(grid: Grid) -> tuple[Section, ...]:
             "in one scenario, minus that in the first. The clearest first; effects.csv has all.",
         ),
         Section(
-            "Accuracy against cost",
+            f"{grid.score.headline} against cost",
             figures=("pareto", "memory", "budget"),
             note="Speed and memory come from an exclusive probe of the training step; training time is the steps of a "
             "training, and of its teacher where it has one, at that rate. The choice for a training time is made on "
             "validation.",
         ),
-        Section("Over data sets", tables=("data_sets",), note=tables.DATA_SETS_NOTE),
+        Section("Over data sets", tables=("data_sets",), note=tables.DATA_SETS_NOTE.format(score=grid.score.label)),
         Section("Learning curves", figures=("curves",)),
+        Section(
+            "Predictions",
+            figures=("predictions",),
+            note="Test images with what single networks make of them: one of the first cell, and one of the cells that "
+            "do best and worst on validation.",
+        ),
         Section("Cells", tables=("cells",)),
         Section("Trained first", tables=("first",)),
         Section(
             "Learning rates",
             tables=("rates",),
             note="Every rate was tried for each cell on seeds outside the study, and the one with the highest mean "
-            "validation top-1 (%, last epoch) serves all its seeds. These trainings enter no effect.",
+            f"validation {grid.score.label} (%, last epoch) serves all its seeds. These trainings enter no effect.",
         ),
         Section(
             "Batch norm",
@@ -144,7 +152,7 @@ def of_grid(grid: Grid) -> tuple[Section, ...]:
 
 def _effects_note(grid: Grid) -> str:
     """Return what the table of effects shows, as far as it was measured."""
-    parts = ["Points of test top-1, paired by seed: mean and 95 % t interval.", coverage(grid.plan)]
+    parts = [f"Points of test {grid.score.label}, paired by seed: mean and 95 % t interval.", coverage(grid.plan)]
     if grid.correct:
         parts.append("Under “with other test images” the interval covers those too, and is never narrower.")
     if len(grid.throughput):

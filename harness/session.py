@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness.plan import Plan
     from harness.progress import Update
     from harness.results import Grid
+    from harness.tasks.metrics import Metric
     from harness.track import GridLog, Store
 
 
@@ -37,7 +38,9 @@ class Reported:
     """Views of the MLflow UI, name to address."""
     workspace: Workspace | None
     """Whose store the runs lie in; None for somebody else's table."""
-    metric: str = "test top-1"
+    score: Metric
+    metric: str
+    """What the score is called, which somebody else's table may name otherwise."""
 
     @property
     def unfinished(self) -> int:
@@ -141,7 +144,7 @@ def _write_report(study: specfile.Study, store: Store, place: Workspace) -> Repo
     links = grid_links(experiment.tags, grid.experiment_id, grid.run_id, address(store))
     cells, names = write_report(grid, folder, links, _command(study, place))
     show_report(store, grid.run_id, folder, names)
-    return Reported(folder, cells, links, place)
+    return Reported(folder, cells, links, place, grid.score, f"test {grid.score.label}")
 
 
 def _command(study: specfile.Study, place: Workspace) -> str:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.outline import frozen_lines, grid_lines, led_lines, reasons, wrapped
+from harness.tasks.metrics import TOP1, Metric
 from harness.views import OVERVIEWS
-from harness.wording import NOTHING, duration, named, top1_of
+from harness.wording import NOTHING, duration, named, score_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,7 +205,7 @@ def run_text(outcome: Outcome, result: Reported, again: bool) -> str:
 
 def report_text(result: Reported) -> str:
     """Return the table of cells, where the report lies, and how to open the MLflow UI."""
-    lines = ["", _table(result.cells, result.metric), "", f"Report     {result.folder / 'report.html'}"]
+    lines = ["", _table(result.cells, result.metric, result.score), "", f"Report     {result.folder / 'report.html'}"]
     lines += [f"MLflow UI  {_program()} ui   (in {result.workspace.root})"] if result.workspace else []
     lines += [f"           {line}" for line in _links(result.links)]
     return "\n".join(lines)
@@ -221,7 +222,7 @@ def budget_lines(result: Reported, seconds: float) -> list[str]:
     """Return which cell to take, in each scenario, where a training may take so many seconds."""
     from harness.budget import within
 
-    return within(result.cells, seconds)
+    return within(result.cells, seconds, result.score)
 
 
 def comparison_text(comparison: Comparison) -> str:
@@ -260,15 +261,15 @@ def links_text(base: str, links: dict[str, dict[str, str]]) -> str:
     return "\n".join(lines if links else [*lines, "No grid has been run yet."])
 
 
-def _table(cells: pd.DataFrame, metric: str = "test top-1") -> str:
-    """Return the metric by policy, trick set and scenario, in per cent: mean ± sd over seeds."""
+def _table(cells: pd.DataFrame, metric: str = f"test {TOP1.label}", score: Metric = TOP1) -> str:
+    """Return the score, called `metric`, by policy, trick set and scenario, in per cent: mean ± sd over seeds."""
     rows = cells.to_dict("records")
     policies = list(dict.fromkeys(row["policy"] for row in rows))
     # A cell's name without its policy.
     names = list(dict.fromkeys(row["cell"].partition(" | ")[2] for row in rows))
-    entries = {(row["policy"], row["cell"].partition(" | ")[2]): top1_of(row) for row in rows}
+    entries = {(row["policy"], row["cell"].partition(" | ")[2]): score_text(row, score) for row in rows}
     if len(policies) > _COLUMNS:
-        return _best_of(cells, policies, metric)
+        return _best_of(cells, policies, metric, score)
     width = max(16, *(len(policy) + 2 for policy in policies))
     title = f"{metric}, %"
     first = max(map(len, [*names, title])) + 2
@@ -278,14 +279,14 @@ def _table(cells: pd.DataFrame, metric: str = "test top-1") -> str:
     return "\n".join(lines)
 
 
-def _best_of(cells: pd.DataFrame, policies: list[str], metric: str) -> str:
+def _best_of(cells: pd.DataFrame, policies: list[str], metric: str, score: Metric) -> str:
     """Return each policy's baseline and best cell: all cells would be too many columns for a terminal."""
     title = f"{metric}, %"
     width = max(map(len, [*policies, title])) + 2
     lines = [title.ljust(width) + "baseline".rjust(14) + "best".rjust(14)]
     for policy in policies:
         rows = cells[cells["policy"] == policy].to_dict("records")
-        best = max(rows, key=lambda row: row["test_top1_mean"] if row["n"] else -1.0)
+        best = max(rows, key=lambda row: row[score.mean] if row["n"] else -1.0)
         name = best["cell"].partition(" | ")[2]
-        lines.append(f"{policy.ljust(width)}{top1_of(rows[0]):>14}{top1_of(best):>14}  {name}")
+        lines.append(f"{policy.ljust(width)}{score_text(rows[0], score):>14}{score_text(best, score):>14}  {name}")
     return "\n".join(lines)

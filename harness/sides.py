@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness import specfile
-from harness.artifacts import METRICS
+from harness.artifacts import finals
 from harness.compare import Side
 from harness.errors import HarnessError
 from harness.foreign import grid_of
 from harness.results import Grid, read_grid, runs_frame, software_of
+from harness.tasks.metrics import METRICS, task_in
 from harness.track import Store
 from harness.wording import some
 from harness.workspace import find
@@ -43,9 +44,11 @@ def read_side(text: str) -> Side:
 
 
 def _table(path: Path) -> pd.DataFrame:
+    numbers = {name: [""] for task in METRICS for name in finals(task)}
     try:
-        runs = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in METRICS})
-        lacking = [name for name in ("policy", "seed", "cell", "status", *METRICS) if name not in runs]
+        runs = pd.read_csv(path, keep_default_na=False, na_values=numbers)
+        wanted = ("policy", "seed", "cell", "status", *finals(task_in(runs.columns)))
+        lacking = [name for name in wanted if name not in runs]
     except OSError as error:
         raise HarnessError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.leading import family, leaders
 from harness.packing import steps_per_epoch
 from harness.prefix.cut import Cut, cuts_of, endless_views, refusal
+from harness.tasks.metrics import score_of, task_of
 from harness.tricks import TRICKS
 from harness.versions import versions
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from harness.family import Family
     from harness.plan import Cell, Choice, Plan, Replicate
     from harness.spec import Levels
+    from harness.tasks.metrics import Metric
     from harness.training import Training
 
 
@@ -25,9 +27,10 @@ def summarise(plan: Plan) -> dict[str, Any]:
     """Return what is planned; it suffices to report on the grid without its data or weights."""
     spec = plan.study.spec
     scenarios = plan.study.scenarios
-    first = scenarios[0].levels
+    first, task = scenarios[0].levels, task_of(spec)
     return {
         "name": spec.name,
+        **({} if task == "classification" else {"task": task}),
         "about": spec.about,
         "grid": plan.study.grid,
         "policies": {name: spec.policy(name).about for name in spec.policies},
@@ -47,7 +50,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
             }
             for j in plan.judgements
         ],
-        "tuning": {cell: _choice(choice) for cell, choice in plan.choices.items()},
+        "tuning": {cell: _choice(choice, score_of(task)) for cell, choice in plan.choices.items()},
         "candidates": len({candidate.training.digest for candidate in plan.candidates}),
         "diagnostics": spec.diagnostics.model_dump(),
         "replicates": len(plan.replicates),
@@ -209,9 +212,9 @@ def _range(counts: Iterable[int]) -> str:
     return " or ".join(map(str, sorted(set(counts))))
 
 
-def _choice(choice: Choice) -> dict[str, Any]:
-    tried = [[lr, None if math.isnan(top1) else top1] for lr, top1 in choice.val_top1]
-    return {"lr": choice.lr, "at_edge": choice.at_edge, "val_top1": tried}
+def _choice(choice: Choice, score: Metric) -> dict[str, Any]:
+    tried = [[lr, None if math.isnan(value) else value] for lr, value in choice.val]
+    return {"lr": choice.lr, "at_edge": choice.at_edge, score.val: tried}
 
 
 def describe_data(data: Any) -> str:

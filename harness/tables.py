@@ -11,6 +11,7 @@ import pandas as pd
 from harness import norms, wording
 from harness.contrasts import KEYS
 from harness.results import Grid, axes_of
+from harness.tasks.metrics import METRICS, TOP1, Metric, Task, score_of, task_planned
 
 _POOLED = ("data_sets", "n", "iqm", "low", "high", "gain", "gain_low", "gain_high", "p_improvement")
 _MOST = 60
@@ -26,25 +27,25 @@ _KINDS = {
 }
 """How the kinds of effects read in a table, in its order."""
 
-
 DATA_SETS_NOTE = (
-    "The interquartile mean of test top-1 over seeds and data sets, %, its gain over the same policy without tricks in "
-    "points, and how often a seed gains, with 95 % bootstrap intervals stratified by data set: they cover other seeds "
-    "on these data sets, not other data sets."
+    "The interquartile mean of test {score} over seeds and data sets, %, its gain over the same policy without tricks "
+    "in points, and how often a seed gains, with 95 % bootstrap intervals stratified by data set: they cover other "
+    "seeds on these data sets, not other data sets."
 )
 
 
 def of_grid(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame, data_sets: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the tables of a grid that have something to show, by name."""
+    score = grid.score
     made = {
-        "primary": primary_table(effects),
-        "effects": effects_table(effects),
-        "shapley": shapley_table(effects),
-        "interactions": interactions_table(effects),
+        "primary": primary_table(effects, score),
+        "effects": effects_table(effects, score),
+        "shapley": shapley_table(effects, score),
+        "interactions": interactions_table(effects, score),
         "data_sets": data_sets_table(data_sets),
-        "cells": cells_table(cells),
+        "cells": cells_table(cells, task_planned(grid.plan)),
         "first": first_table(grid.prerequisites),
-        "rates": rates_table(grid.plan),
+        "rates": rates_table(grid.plan, score),
         "norms": norms.table(grid.batch_norm, cells) if len(grid.batch_norm) else None,
         "designs": designs_table(grid.plan),
         "problems": problems(grid.runs),
@@ -81,14 +82,14 @@ def data_sets_table(data_sets: pd.DataFrame) -> pd.DataFrame | None:
     )
 
 
-def primary_table(effects: pd.DataFrame) -> pd.DataFrame | None:
+def primary_table(effects: pd.DataFrame, score: Metric) -> pd.DataFrame | None:
     """Return the primary contrasts with their claims."""
     rows = effects[effects["role"] == "primary"].to_dict("records")
     return _frame(
         {
             "effect": wording.named(row),
             "claim": row["claim"],
-            "points of top-1": wording.points(row["estimate"]),
+            f"points of {score.label}": wording.points(row["estimate"]),
             "simultaneous 95 % interval": wording.open_between(row["simultaneous_low"], row["simultaneous_high"]),
             "p (Holm)": wording.p_value(row["p_holm"]),
             "n": row["n"],
@@ -99,13 +100,13 @@ def primary_table(effects: pd.DataFrame) -> pd.DataFrame | None:
     )
 
 
-def effects_table(effects: pd.DataFrame) -> pd.DataFrame | None:
-    """Return the effects on test top-1 beside what they cost; interactions and Shapley values have other tables."""
+def effects_table(effects: pd.DataFrame, score: Metric) -> pd.DataFrame | None:
+    """Return the effects on the score beside what they cost; interactions and Shapley values have other tables."""
     costs: dict[tuple[Any, ...], dict[str, dict[Any, Any]]] = {}
-    for row in effects[effects["metric"] != "test_top1"].to_dict("records"):
+    for row in effects[effects["metric"] != score.test].to_dict("records"):
         costs.setdefault(_key(row), {})[row["metric"]] = row
     scenarios, examples = (effects["scenario"] != "").any(), effects["examples_low"].notna().any()
-    rows = effects[(effects["metric"] == "test_top1") & effects["kind"].isin([*_KINDS])].to_dict("records")
+    rows = effects[(effects["metric"] == score.test) & effects["kind"].isin([*_KINDS])].to_dict("records")
     return _frame(
         {
             "policy": row["policy"],
@@ -113,7 +114,7 @@ def effects_table(effects: pd.DataFrame) -> pd.DataFrame | None:
             **({"scenario": row["scenario"]} if scenarios else {}),
             "effect": _KINDS[row["kind"]],
             "against": row["against"],
-            "points of top-1": wording.points(row["estimate"]),
+            f"points of {score.label}": wording.points(row["estimate"]),
             "95 % interval": wording.points_between(row["low"], row["high"]),
             "n": row["n"],
             "p": wording.p_value(row["p"]),
@@ -144,9 +145,9 @@ def _cost_columns(costs: Mapping[str, Mapping[Any, Any]]) -> dict[str, str]:
     }
 
 
-def shapley_table(effects: pd.DataFrame) -> pd.DataFrame | None:
+def shapley_table(effects: pd.DataFrame, score: Metric) -> pd.DataFrame | None:
     """Return the Shapley values with what they sum to: the combined effect, by construction, of what they share out."""
-    rows = effects[(effects["kind"] == "shapley") & (effects["metric"] == "test_top1")]
+    rows = effects[(effects["kind"] == "shapley") & (effects["metric"] == score.test)]
     groups = rows.groupby(["scenario", "policy", "design"], sort=False)
     return _frame(
         {
@@ -154,7 +155,7 @@ def shapley_table(effects: pd.DataFrame) -> pd.DataFrame | None:
             **({"scenario": scenario} if scenario else {}),
             "from": design,
             "trick": row["trick"],
-            "points of top-1": wording.points(row["estimate"]),
+            f"points of {score.label}": wording.points(row["estimate"]),
             "95 % interval": wording.points_between(row["low"], row["high"]),
             "n": row["n"],
             "se of the orders": wording.number(100 * row["order_se"], ".2f"),
@@ -165,14 +166,14 @@ def shapley_table(effects: pd.DataFrame) -> pd.DataFrame | None:
     )
 
 
-def interactions_table(effects: pd.DataFrame) -> pd.DataFrame | None:
+def interactions_table(effects: pd.DataFrame, score: Metric) -> pd.DataFrame | None:
     """Return the interactions, the clearest first."""
-    rows = effects[(effects["kind"] == "interaction") & (effects["metric"] == "test_top1")]
+    rows = effects[(effects["kind"] == "interaction") & (effects["metric"] == score.test)]
     return _frame(
         {
             "interaction": wording.named(row),
             "from": row["design"],
-            "points of top-1": wording.points(row["estimate"]),
+            f"points of {score.label}": wording.points(row["estimate"]),
             "95 % interval": wording.points_between(row["low"], row["high"]),
             "n": row["n"],
             "p": wording.p_value(row["p"]),
@@ -200,16 +201,17 @@ def _frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame | None:
     return None if frame.empty else frame
 
 
-def cells_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return every cell with its top-1 and its costs."""
-    axes, by_class = axes_of(cells), cells["test_mean_per_class"].notna().any()
+def cells_table(cells: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Return every cell with its metrics and its costs."""
+    axes, score = axes_of(cells), score_of(task)
+    others = [metric for metric in METRICS[task][1:] if cells[metric.test].notna().any()]
     return pd.DataFrame(
         {
             "policy": row["policy"],
             "tricks": wording.trick_set(row["cell"]),
             **{axis: row[axis] for axis in axes},
-            "test top-1, %": wording.mean_sd(row["test_top1_mean"], row["test_top1_sd"]),
-            **({"mean per class, %": wording.number(100 * row["test_mean_per_class"], ".1f")} if by_class else {}),
+            f"test {score.label}, %": wording.mean_sd(row[score.mean], row[score.sd]),
+            **{f"{metric.label}, %": wording.number(100 * row[metric.test], ".1f") for metric in others},
             "finished": f"{row['n']} of {row['n'] + row['failed'] + row['diverged'] + row['missing']}",
             "images per s": wording.number(row["images_per_s"], ",.0f"),
             "training, s": wording.number(row["train_s"], ".2f"),
@@ -224,25 +226,25 @@ def first_table(prerequisites: pd.DataFrame) -> pd.DataFrame | None:
     """Return what was trained before the cells: pretrained networks and teachers, with top-1 on tests of their own."""
     if prerequisites.empty:
         return None
-    grouped = prerequisites.groupby(["what", "epochs"], sort=False)["test_top1"].agg(["mean", "std", "size"])
+    grouped = prerequisites.groupby(["what", "epochs"], sort=False)[TOP1.test].agg(["mean", "std", "size"])
     return pd.DataFrame(
         {
             "trained first": what,
             "networks": row["size"],
             "epochs": epochs,
-            "own test top-1, %": wording.mean_sd(row["mean"], row["std"]),
+            f"own test {TOP1.label}, %": wording.mean_sd(row["mean"], row["std"]),
         }
         for (what, epochs), row in zip(grouped.index, grouped.to_dict("records"), strict=True)
     )
 
 
-def rates_table(plan: Mapping[str, Any]) -> pd.DataFrame | None:
-    """Return the learning rate chosen for each cell, with the mean validation top-1 of every rate, in per cent."""
+def rates_table(plan: Mapping[str, Any], score: Metric) -> pd.DataFrame | None:
+    """Return the learning rate chosen for each cell, with the mean score on validation of every rate, in per cent."""
     rows = []
     for cell, choice in plan.get("tuning", {}).items():
         tried = {
             f"at {lr:g}": wording.number(100 * (math.nan if top is None else top), ".1f")
-            for lr, top in choice["val_top1"]
+            for lr, top in choice[score.val]
         }
         rows.append(
             {

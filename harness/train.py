@@ -89,8 +89,8 @@ def course(
         # The one host sync of an epoch.
         train_loss = total.item() / batches.per_epoch
         require_finite(train_loss, epoch)
-        val_top1 = top1(inputs.predict(learner.evaluated, "val", phase), splits.val.labels)
-        done.append(Epoch(training.digest, now(), epoch, step, train_loss, val_top1))
+        val = {"top1": top1(inputs.predict(learner.evaluated, "val", phase), splits.val.labels)}
+        done.append(Epoch(training.digest, now(), epoch, step, train_loss, val))
         if keep:
             spent = time.perf_counter() - began
             keep(Checkpoint(learner.state(), phase, before, batches.state(), tuple(done), spent))
@@ -105,7 +105,7 @@ def course(
     finished = Finished(
         digest=training.digest,
         timestamp=now(),
-        test_top1=top1(predictions, splits.test.labels),
+        test={"top1": top1(predictions, splits.test.labels)},
         trainable_params=trainable_params(module, training),
         wall_s=time.perf_counter() - began,
         weights_sha256=start.sha256(state, moving),

@@ -31,15 +31,15 @@ Chosen = tuple[dict[str, Choice], dict[str, str]]
 """The choice of each cell that has one, and of each other why it has none."""
 
 
-def choose(candidates: Iterable[Candidate], val_top1: Mapping[str, float]) -> dict[str, Choice]:
-    """Return the choice for each cell: the rate with the highest mean validation top-1, the lower of two alike.
+def choose(candidates: Iterable[Candidate], val: Mapping[str, float]) -> dict[str, Choice]:
+    """Return the choice for each cell: the rate with the highest mean score on validation, the lower of two alike.
 
-    `val_top1` is that of each candidate's training by digest, NaN where it diverged. A rate that diverged at any seed
+    `val` is that of each candidate's training by digest, NaN where it diverged. A rate that diverged at any seed
     is chosen only where all did.
     """
     by_cell: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for candidate in candidates:
-        by_cell[candidate.cell.name][candidate.lr].append(val_top1[candidate.training.digest])
+        by_cell[candidate.cell.name][candidate.lr].append(val[candidate.training.digest])
     choices = {}
     for cell, found in by_cell.items():
         means = tuple((lr, fmean(values)) for lr, values in sorted(found.items()))
@@ -97,13 +97,13 @@ class Tuning:
         return choose([c for c in self._plan.candidates if c.cell.name not in lacking], tried), lacking
 
     def _tried(self, wanted: Collection[str]) -> dict[str, float]:
-        """Return the validation top-1 of the candidates tried before, by this grid or another; NaN of the diverged."""
+        """Return the validation score of the candidates tried before, by this grid or another; NaN of the diverged."""
         known = {run.data.tags.get("harness.digest", ""): run for run in self._log.children if _counts(run)}
         tried = {}
         for digest in wanted:
             run = known.get(digest) or self._store.trained(digest, versions(), kind="tuning")
             if run is not None:
-                tried[digest] = run.data.metrics["val_top1"] if run.info.status == "FINISHED" else math.nan
+                tried[digest] = run.data.metrics[self._ledger.score.val] if run.info.status == "FINISHED" else math.nan
         return tried
 
     def _try(
@@ -121,7 +121,7 @@ class Tuning:
             elif isinstance(record, Retried):
                 self._ledger.retried(record)
             elif isinstance(record, Finished):
-                tried[record.digest] = self._ledger.last_val_top1(record.digest)
+                tried[record.digest] = self._ledger.last_val(record.digest)
                 self._ledger.finish_candidate(record)
             elif isinstance(record, Failed):
                 if record.kind == "diverged":

@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.tasks.metrics import Metric, score_of, task_planned
+
 CURRENT = "harness.current"
 """Tag of the runs that count; `false` once other data, weights or versions took a run's place."""
 TAG = "mlflow.sharedViewState."
@@ -31,7 +33,7 @@ _KEY = re.compile(r"harness-(leaderboard|charts|policy|trick)-(?P<grid>[0-9a-f]{
 TRAINING = "workflowType=machine_learning"
 """Asks for the pages of training runs: those for language models, which the UI shows else, lack a run's description."""
 _CHARTS = "&compareRunsMode=CHART"
-_METRICS = ("test_top1", "val_top1", "images_per_s", "train_s", "peak_memory_bytes", "trainable_params")
+_METRICS = ("images_per_s", "train_s", "peak_memory_bytes", "trainable_params")
 _SECTION = "harness-section"
 
 
@@ -110,11 +112,11 @@ def _prepared(saved: Iterable[str]) -> dict[str, str]:
 
 
 def leaderboard(grid_run: str, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state of a table of replicates, best test top-1 first; as charts, they are parallel coordinates."""
-    params = ("policy", *plan["axes"], *plan["tricks"])
+    """Return the state of a table of replicates, best score on test first; as charts, they are parallel coordinates."""
+    params, score = ("policy", *plan["axes"], *plan["tricks"]), score_of(task_planned(plan))
     return {
-        **_rows_of(grid_run, {}, "metrics.`test_top1`"),
-        **_columns((*params, "seed")),
+        **_rows_of(grid_run, {}, f"metrics.`{score.test}`"),
+        **_columns(score, (*params, "seed")),
         "groupBy": None,
         **_section(
             "Every replicate" if len(plan["cells"]) * len(plan["seeds"]) <= PAGE else f"The best {PAGE} replicates",
@@ -122,10 +124,10 @@ def leaderboard(grid_run: str, plan: Mapping[str, Any]) -> dict[str, Any]:
                 {
                     "type": "PARALLEL",
                     "selectedParams": [*params],
-                    "selectedMetrics": ["images_per_s", "test_top1"],
+                    "selectedMetrics": ["images_per_s", score.test],
                     "showAllRuns": True,
                 },
-                _scatter("images_per_s"),
+                _scatter("images_per_s", score),
             ],
             columns=1,  # lines across many axes need the whole width
         ),
@@ -133,25 +135,25 @@ def leaderboard(grid_run: str, plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def charts(grid_run: str, plan: Mapping[str, Any], shown: _Cells) -> dict[str, Any]:
-    """Return the state of charts grouped by cell: accuracy, accuracy against speed and memory, validation curves.
+    """Return the state of charts grouped by cell: the score, the score against speed and memory, validation curves.
 
     The page takes means over the runs that it has loaded, and bars in their order. The best come first, but where it
     loads some only: there they come by cell, so that means are over all seeds, but for the last cell's.
     """
-    runs = len(shown.cells) * len(plan["seeds"])
+    runs, score = len(shown.cells) * len(plan["seeds"]), score_of(task_planned(plan))
     title = shown.title if runs <= PAGE else f"{shown.title} ({PAGE} of {runs} runs; more at the list's end)"
     return {
-        **_rows_of(grid_run, shown.params, "metrics.`test_top1`" if runs <= PAGE else "params.`cell`"),
-        **_columns(()),
+        **_rows_of(grid_run, shown.params, f"metrics.`{score.test}`" if runs <= PAGE else "params.`cell`"),
+        **_columns(score, ()),
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "cell"}]},
         "groupsExpanded": {f"param.cell.{cell['cell']}": False for cell in shown.cells[:PAGE]},
         **_section(
             title,
             [
-                {"type": "BAR", "metricKey": "test_top1", "dataAccessKey": "test_top1"},
-                _scatter("images_per_s"),
-                _curves("val_top1"),
-                _scatter("peak_memory_bytes"),
+                {"type": "BAR", "metricKey": score.test, "dataAccessKey": score.test},
+                _scatter("images_per_s", score),
+                _curves(score.val),
+                _scatter("peak_memory_bytes", score),
             ],
         ),
     }
@@ -179,9 +181,10 @@ def _by_trick(plan: Mapping[str, Any]) -> Iterator[tuple[str, _Cells]]:
                 break
 
 
-def _columns(params: Iterable[str]) -> dict[str, Any]:
+def _columns(score: Metric, params: Iterable[str]) -> dict[str, Any]:
     """Return the columns of the table: names in full, the final metrics, then `params`, of which there may be many."""
-    chosen = [*(f"metrics.`{name}`" for name in _METRICS), *(f"params.`{name}`" for name in params)]
+    metrics = (score.test, score.val, *_METRICS)
+    chosen = [*(f"metrics.`{name}`" for name in metrics), *(f"params.`{name}`" for name in params)]
     name = "attributes.`Run Name`"
     return {"selectedColumns": chosen, "columnOrder": [name, *chosen], "columnWidths": {name: 320}}
 
@@ -197,8 +200,8 @@ def _section(title: str, cards: Sequence[Mapping[str, Any]], columns: int = 2) -
     }
 
 
-def _scatter(cost: str) -> dict[str, Any]:
-    x, y = ({"key": key, "type": "METRIC", "dataAccessKey": key} for key in (cost, "test_top1"))
+def _scatter(cost: str, score: Metric) -> dict[str, Any]:
+    x, y = ({"key": key, "type": "METRIC", "dataAccessKey": key} for key in (cost, score.test))
     return {"type": "SCATTER", "xaxis": x, "yaxis": y}
 
 

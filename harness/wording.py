@@ -6,7 +6,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.tasks.metrics import Metric
 
 NOTHING = "–"
 """What stands where there is no number."""
@@ -99,13 +102,13 @@ def named(row: Mapping[Any, Any]) -> str:
 
 
 def points(fraction: float) -> str:
-    """Return a difference of top-1, a fraction, in signed points."""
+    """Return a difference of a score, a fraction, in signed points."""
     # A small loss stays a loss: −0.0 is below 0.
     return NOTHING if math.isnan(fraction) else f"{100 * (fraction or 0.0):+.1f}".replace("-", "−")
 
 
 def points_between(low: float, high: float) -> str:
-    """Return an interval of a difference of top-1 in points."""
+    """Return an interval of a difference of a score in points."""
     return NOTHING if math.isnan(low) else f"{points(low)} to {points(high)}"
 
 
@@ -117,7 +120,7 @@ def open_between(low: float, high: float) -> str:
 
 
 def bound_in_words(fraction: float) -> str:
-    """Return a bound on differences of top-1, a fraction, in points without a sign."""
+    """Return a bound on differences of a score, a fraction, in points without a sign."""
     return f"{100 * fraction:g} point{'s'[: fraction != 0.01]}"
 
 
@@ -132,18 +135,18 @@ def ratio_between(low: float, high: float) -> str:
 
 
 def mean_sd(mean: float, sd: float) -> str:
-    """Return the mean ± sd of top-1, fractions, in per cent without the sign."""
+    """Return the mean ± sd of a score, fractions, in per cent without the sign."""
     if math.isnan(mean):
         return NOTHING
     return f"{100 * mean:.1f}" if math.isnan(sd) else f"{100 * mean:.1f} ± {100 * sd:.1f}"
 
 
-def top1_of(cell: Mapping[Any, Any]) -> str:
-    """Return the mean ± sd of a cell's test top-1 with how many replicates it lost, or why there is none."""
+def score_text(cell: Mapping[Any, Any], score: Metric) -> str:
+    """Return the mean ± sd of a cell's score on test with how many replicates it lost, or why there is none."""
     if not cell["n"]:
         return "diverged" if cell["diverged"] else "failed" if cell["failed"] else "missing"
     lost = cell["failed"] + cell["diverged"] + cell["missing"]
-    return mean_sd(cell["test_top1_mean"], cell["test_top1_sd"]) + (f" (−{lost})" if lost else "")
+    return mean_sd(cell[score.mean], cell[score.sd]) + (f" (−{lost})" if lost else "")
 
 
 def number(value: float, form: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.artifacts import METRICS
+from harness.artifacts import finals
 from harness.designs import Built, build, union
 from harness.family import Family
 from harness.results import Grid
@@ -102,7 +102,7 @@ def grid_from(
                     "cell": cell["cell"],
                     "status": value if lost else "finished",
                     "reason": "",
-                    **dict.fromkeys(METRICS, float("nan")),
+                    **dict.fromkeys(finals("classification"), float("nan")),
                     **tops,
                     **more,
                     "run_id": "",

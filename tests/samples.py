@@ -57,7 +57,14 @@ def fake_run(
 
 def finished(digest: str, top1: float = 0.5) -> Finished:
     """Make the last record of a training."""
-    return Finished(digest, 0, top1, 1, 1.0, "", (), np.zeros(1), np.zeros(1), 0)
+    return Finished(digest, 0, {"top1": top1}, 1, 1.0, "", (), np.zeros(1), np.zeros(1), 0)
+
+
+def predicted(record: Finished) -> tuple[np.ndarray, np.ndarray]:
+    """Return the predicted and the true class [N] of each test image, which a classification has."""
+    assert record.test_predictions is not None
+    assert record.test_labels is not None
+    return record.test_predictions, record.test_labels
 
 
 def plan_json(cells: Sequence[str], seeds: int) -> dict[str, Any]:

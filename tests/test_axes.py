@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import results, specfile
+from harness import histories, specfile
 from harness.budget import frontier
 from harness.effects import COLUMNS, cells, effects
 from harness.errors import HarnessError
@@ -263,7 +263,7 @@ def test_every_column_of_a_table_with_axes_is_reserved():
     pooled = over_data(grid.runs, np.random.default_rng(0))
     best = frontier(cells(grid.runs).assign(train_s=1.0))
     made = {*pooled.columns, *best.columns} - {"data", "a"}
-    assert {*made, *results._CURVE_TYPES, *results._FIGURE_COLUMNS, *others} <= RESERVED_OF_AXES
+    assert {*made, *histories.CURVE_TYPES, *histories.FIGURE_COLUMNS, *others} <= RESERVED_OF_AXES
 
 
 def test_params_may_vary(planned):

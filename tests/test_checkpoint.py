@@ -25,7 +25,7 @@ from harness.training import Origin, Teacher, Training
 from harness.tricks import TRICKS, Trick
 from harness.tricks.warmup import WarmupTrick
 from harness.workspace import Workspace
-from tests.samples import image_folder
+from tests.samples import image_folder, predicted
 from tests.watching import BOTTLENECKS, CPU, two_steps
 
 EPOCHS = 4
@@ -35,10 +35,10 @@ AUGMENT = Augment(flip=True, crop_padding=1, color_jitter=0.4)
 
 def numbers(records: list[Record]) -> list[object]:
     """Return all that the records say but times."""
-    epochs = [(r.epoch, r.step, r.train_loss, r.val_top1) for r in records if isinstance(r, Epoch)]
+    epochs = [(r.epoch, r.step, r.train_loss, r.val) for r in records if isinstance(r, Epoch)]
     (last,) = (record for record in records if isinstance(record, Finished))
     figures = [record.figures for record in records if isinstance(record, Diagnosed)]
-    tested = (last.weights_sha256, last.test_top1, last.changed, last.notes, last.test_predictions.tolist())
+    tested = (last.weights_sha256, last.test, last.changed, last.notes, predicted(last)[0].tolist())
     return [epochs, figures, tested]
 
 

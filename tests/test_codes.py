@@ -32,6 +32,7 @@ from harness.seeds import derive
 from harness.spec import Data
 from harness.supplies import Supplies
 from harness.training import Training
+from tests.samples import predicted
 from tests.watching import CPU, SMALL, copy_of, two_steps
 
 FOUR_CLASSES = Data(name="digits", classes=("3", "5", "8", "9"), image_size=8, train_per_class=10)
@@ -84,10 +85,9 @@ def test_codes_are_what_scikit_learn_makes_of_features_computed_by_hand(solver, 
     best = int(np.argmax(tops))
     predictions = fitted[best].predict(parts["test"][0])
     assert len(set(tops)) > 1
-    assert (epoch.epoch, epoch.step, epoch.val_top1) == (1, 0, tops[best])
-    assert (finished.test_predictions == predictions).all()
-    assert (finished.test_labels == parts["test"][1]).all()
-    assert finished.test_top1 == (predictions == parts["test"][1]).mean() > 0.5
+    assert (epoch.epoch, epoch.step, epoch.val) == (1, 0, {"top1": tops[best]})
+    np.testing.assert_array_equal(predicted(finished), (predictions, parts["test"][1]))
+    assert finished.test["top1"] == (predictions == parts["test"][1]).mean() > 0.5
     assert finished.trainable_params == 4 * 64 + 4
     assert finished.notes[0].startswith(f"C = {CS[best]:g} was chosen on validation out of 0.0001, 0.001, 0.01, 0.1")
     assert finished.digest == epoch.digest == training.digest
@@ -110,9 +110,9 @@ def test_two_classes_have_one_row_of_scores(tmp_path):
         _, finished = run(training, tmp_path)
         parts = by_hand(training, tmp_path)
         pipeline = make_pipeline(StandardScaler(), classifier(0.01)).fit(*parts["train"])
-        assert (finished.test_predictions == pipeline.predict(parts["test"][0])).all()
+        assert (predicted(finished)[0] == pipeline.predict(parts["test"][0])).all()
         assert finished.trainable_params == 64 + 1
-        assert finished.test_predictions.dtype == np.int64
+        assert predicted(finished)[0].dtype == np.int64
 
 
 def test_the_loss_of_a_softmax_is_the_cross_entropy():
@@ -227,7 +227,7 @@ def test_of_two_alike_the_smaller_c_is_chosen(tmp_path, monkeypatch):
     monkeypatch.setattr(codes, "codes_of", lambda _m, _n, images, *_: 2.0 * images.labels.numpy()[:, None] - 1)
     epoch, finished = run(coded(images=pair), tmp_path)
     assert finished.notes == ("C = 0.001 was chosen on validation out of 0.0001, 0.001, 0.01, 0.1",)
-    assert (epoch.val_top1, finished.test_top1) == (1.0, 1.0)
+    assert (epoch.val, finished.test) == ({"top1": 1.0}, {"top1": 1.0})
 
 
 def test_a_solver_that_gives_up_warns_and_is_noted(tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ from harness.training import Origin, Teacher, Training
 from harness.tricks.distillation import DistillationTrick
 from harness.tricks.ema import EmaTrick
 from harness.tricks.mixed_precision import MixedPrecisionTrick
+from tests.samples import predicted
 from tests.watching import BOTTLENECKS, CPU, changed, copy_of, run, two_steps
 
 GPU = torch.device("cuda:0")
@@ -50,7 +51,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 def numbers(training: Training, cache: Path) -> tuple[Any, ...]:
     """Return every number of a training that does not measure time."""
     epochs, end = run(training, cache)
-    return [(e.train_loss, e.val_top1) for e in epochs], end.weights_sha256, end.test_predictions.tolist(), end.changed
+    return [(e.train_loss, e.val["top1"]) for e in epochs], end.weights_sha256, predicted(end)[0].tolist(), end.changed
 
 
 def trained(training: Training, folder: Path) -> dict[str, Tensor]:
@@ -215,7 +216,7 @@ def resumed_after(training: Training, cache: Path, epoch: int | None) -> tuple[A
         records = list(train(training, Supplies(cache, CPU), saved=saved[0]))
     *epochs, end = records
     assert isinstance(end, Finished)
-    return [(e.train_loss, e.val_top1) for e in epochs if isinstance(e, Epoch)], end.weights_sha256
+    return [(e.train_loss, e.val["top1"]) for e in epochs if isinstance(e, Epoch)], end.weights_sha256
 
 
 @pytest.mark.usefixtures("graphs")

@@ -299,7 +299,7 @@ def test_the_record_comes_before_the_last_and_diagnoses_the_network_from_its_sta
     assert isinstance(finished, Finished)
     assert diagnosed.digest == training.digest
     figures = values(diagnosed.figures)
-    assert figures["test_top1_source_backbone", ""] == finished.test_top1
+    assert figures["test_top1_source_backbone", ""] == finished.test["top1"]
     layers = [layer for name, layer in figures if name == "shift_end"]
     assert layers[:3] == ["bn1", "layer1.0.bn1", "layer1.0.bn2"]
     assert all(figures["shift_start", layer] == figures["shift_end", layer] for layer in layers)

@@ -129,7 +129,7 @@ def test_a_stem_without_pretrained_weights_runs_where_the_spec_says_so(planned, 
     (source,) = plan.prerequisites
     run(source.training, workspace.cache)
     _, finished = run(training(plan, "full | resnet_c"), workspace.cache)
-    assert 0 <= finished.test_top1 <= 1
+    assert 0 <= finished.test["top1"] <= 1
 
 
 def test_a_surgery_of_both_networks_is_pretrained_with_and_fits(planned):

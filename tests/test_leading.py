@@ -135,7 +135,7 @@ def test_who_finds_nothing_of_its_leader_begins_by_itself() -> None:
     full, frozen = of("full"), of("bn_frozen_at_end")
 
     def after(epoch: int) -> Checkpoint:
-        record = Epoch(full.digest, 0, epoch, epoch * STEPS, 0.0, 0.0)
+        record = Epoch(full.digest, 0, epoch, epoch * STEPS, 0.0, {"top1": 0.0})
         return Checkpoint({}, 0, {}, [], (record,), 0.0)
 
     for epochs, found in ([9, 10], False), ([7, 8, 9], True):

@@ -32,6 +32,7 @@ from harness.tricks.mixed_precision import MixedPrecisionTrick
 from harness.tricks.mixup import MixupTrick
 from harness.tricks.trivial_augment import TrivialAugmentTrick
 from harness.wording import NOTHING_FROZEN
+from tests.samples import predicted
 from tests.watching import BOTTLENECKS, CPU, two_steps
 
 FLIP = Augment(flip=True)
@@ -42,8 +43,8 @@ def numbers(training: Training, cache: Path, reuse: Path | None) -> tuple[Any, .
     *epochs, end = train(training, Supplies(cache, CPU, reuse))
     assert isinstance(end, Finished)
     assert not end.notes
-    curve = [(e.train_loss, e.val_top1) for e in epochs if isinstance(e, Epoch)]
-    return curve, end.weights_sha256, end.test_top1, end.test_predictions.tolist(), end.changed
+    curve = [(e.train_loss, e.val) for e in epochs if isinstance(e, Epoch)]
+    return curve, end.weights_sha256, end.test, predicted(end)[0].tolist(), end.changed
 
 
 @pytest.fixture
@@ -265,6 +266,7 @@ def test_a_network_whose_prefix_sees_the_batch_is_refused_and_trains_all_the_sam
             "its frozen part was computed at every step: in another batch the frozen part gives an image other bits",
         )
         assert end.weights_sha256 == plain[1]
+        assert end.test_predictions is not None
         assert end.test_predictions.tolist() == plain[3], "evaluated batches are always the same"
     (refused,) = (tmp_path / "shared").glob("*.refused")
     assert "other bits" in refused.read_text()

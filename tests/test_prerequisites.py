@@ -63,7 +63,7 @@ class Workers:
             if training.digest in self._diverging:
                 yield Failed(training.digest, 0, "diverged", "training loss is nan in epoch 1")
                 continue
-            yield Epoch(training.digest, 0, 1, 3, 0.5, 0.5)
+            yield Epoch(training.digest, 0, 1, 3, 0.5, {"top1": 0.5})
             path = Path(str(training.save_to))
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"weights")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.artifacts import METRICS
+from harness.artifacts import finals
 from harness.effects import COLUMNS
 from harness.errors import HarnessError
 from harness.report import check_writable, write_report
@@ -51,7 +51,7 @@ def grid(**changes: object) -> Grid:
                         "cell": f"{policy} | {'warmup' if warmup else 'baseline'}",
                         "status": "finished",
                         "reason": "",
-                        **dict.fromkeys(METRICS, 1.0),
+                        **dict.fromkeys(finals("classification"), 1.0),
                         "test_top1": top1,
                         "images_per_s": 100.0,
                         "run_id": f"r{len(rows)}",
@@ -117,7 +117,7 @@ def test_tables_for_latex_are_booktabs_without_signs_it_lacks(tmp_path: Path) ->
 def test_tables_are_what_a_reader_can_count_on(tmp_path: Path) -> None:
     write_report(grid(), tmp_path, {}, "")
     runs, cells, effects = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("runs", "cells", "effects"))
-    assert list(runs.columns) == ["policy", "warmup", "seed", "cell", "status", "reason", *METRICS]
+    assert list(runs.columns) == ["policy", "warmup", "seed", "cell", "status", "reason", *finals("classification")]
     assert runs["warmup"].dtype == bool
     assert {"cell", "n", "failed", "diverged", "missing", "test_top1_mean", "test_top1_sd"} <= set(cells.columns)
     assert tuple(effects.columns) == COLUMNS
@@ -148,7 +148,9 @@ def test_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
 
 
 def test_a_grid_of_which_nothing_finished_still_reports(tmp_path: Path) -> None:
-    runs = grid().runs.assign(status="missing", reason="not run yet", **dict.fromkeys(METRICS, float("nan")))
+    runs = grid().runs.assign(
+        status="missing", reason="not run yet", **dict.fromkeys(finals("classification"), float("nan"))
+    )
     empty = {"curves": grid().curves.iloc[:0], "throughput": grid().throughput.iloc[:0], "runs": runs}
     write_report(grid(**empty), tmp_path, {}, "")
     assert "8 missing" in (tmp_path / "report.md").read_text()

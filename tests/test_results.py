@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.artifacts import METRICS
+from harness.artifacts import finals
 from harness.family import Family
 from harness.results import read_grid, runs_frame
 from tests.samples import VERSIONS, fake_run, plan_json
@@ -36,7 +36,7 @@ def test_every_planned_replicate_has_a_row_whatever_was_run():
 def test_columns_are_policy_tricks_seed_and_the_rest():
     table = frame()
     assert list(table.columns)[:6] == ["policy", "mixup", "seed", "cell", "status", "reason"]
-    assert list(table.columns)[6:] == [*METRICS, "run_id", "trained_by"]
+    assert list(table.columns)[6:] == [*finals("classification"), "run_id", "trained_by"]
 
 
 def test_finished_run_gives_its_metrics():
@@ -51,7 +51,7 @@ def test_missing_row_says_so_and_has_no_numbers():
     row = of(frame(fake_run("full | baseline", 1, test_top1=0.5)))
     assert (row["status"], row["run_id"]) == ("missing", "")
     assert row["reason"]
-    assert all(row[metric] is None or math.isnan(row[metric]) for metric in METRICS)
+    assert all(row[metric] is None or math.isnan(row[metric]) for metric in finals("classification"))
 
 
 def test_metric_that_a_run_lacks_is_no_number():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness import cli, results, specfile
+from harness import cli, kept, specfile
 from harness.checkpoint import Checkpoints
 from harness.devices import device_name
 from harness.errors import HarnessError
@@ -170,7 +170,7 @@ def test_predictions_run_no_code(mark: Path) -> None:
     trap = np.array([Trap(mark)], dtype=object)
     np.savez(content, allow_pickle=True, predictions=trap, labels=trap)
     with pytest.raises(ValueError, match="allow_pickle"):
-        results._correct(content.getvalue())
+        kept.correct(content.getvalue())
 
 
 def test_no_file_of_the_harness_can_run_what_it_reads() -> None:

@@ -10,6 +10,7 @@ from harness.grid import Outcome
 from harness.plan import Plan
 from harness.progress import Update
 from harness.session import Reported
+from harness.tasks.metrics import TOP1
 from harness.workspace import Workspace
 from tests.samples import runs_table
 
@@ -54,7 +55,7 @@ def reported(workspace: Workspace) -> Reported:
         ],
         columns=["cell", "policy", "n", "failed", "diverged", "missing", "test_top1_mean", "test_top1_sd"],
     )
-    return Reported(workspace.results / "x", cells, {"Leaderboard": "http://x"}, workspace)
+    return Reported(workspace.results / "x", cells, {"Leaderboard": "http://x"}, workspace, TOP1, "test top-1")
 
 
 def test_table_shows_means_losses_and_gaps(reported: Reported) -> None:

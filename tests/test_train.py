@@ -24,7 +24,7 @@ from harness.spec import Augment
 from harness.supplies import Supplies
 from harness.tricks import TRICKS, Trick
 from harness.tricks.warmup import WarmupTrick
-from tests.samples import pixels_of
+from tests.samples import pixels_of, predicted
 from tests.watching import BOTTLENECKS, CPU, changed, copy_of, run, two_steps, watch
 
 ALL: dict[str, Trick] = {name: kind() for name, kind in TRICKS.items()} | {"warmup": WarmupTrick(epochs=1)}
@@ -64,7 +64,7 @@ def test_the_same_training_gives_the_same_bits(tricks, tmp_path):
     again, other = run(training, tmp_path)
     assert one.weights_sha256 == other.weights_sha256
     assert [record.train_loss for record in epochs] == [record.train_loss for record in again]
-    assert np.array_equal(one.test_predictions, other.test_predictions)
+    assert np.array_equal(predicted(one)[0], predicted(other)[0])
 
 
 def test_seeds_differ_in_weights_training_images_and_their_order(tmp_path):
@@ -162,17 +162,18 @@ def test_records_say_what_was_trained_and_how_far(ready, workspace):
     assert {record.digest for record in records} == {training.digest}
     epochs, last = run(training, workspace.cache)
     assert [(record.epoch, record.step) for record in epochs] == [(1, 3), (2, 6)]
-    assert all(0 <= record.val_top1 <= 1 for record in epochs)
+    assert all(0 <= record.val["top1"] <= 1 for record in epochs)
     stamps = [*(record.timestamp for record in epochs), last.timestamp]
     assert stamps == sorted(stamps)
     assert 1.6e12 < stamps[0] < 1e13  # milliseconds
     assert last.trainable_params == 64 * 3 + 3
     assert last.wall_s > 0
     # 30 % of 182 fives, 181 sixes and 179 sevens.
-    assert np.bincount(last.test_labels).tolist() == [55, 54, 54]
-    assert last.test_predictions.shape == last.test_labels.shape
-    assert last.test_predictions.dtype == np.int64
-    assert last.test_top1 == pytest.approx((last.test_predictions == last.test_labels).sum() / 163)
+    predictions, labels = predicted(last)
+    assert np.bincount(labels).tolist() == [55, 54, 54]
+    assert predictions.shape == labels.shape
+    assert predictions.dtype == np.int64
+    assert last.test == {"top1": pytest.approx((predictions == labels).sum() / 163)}
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_steps(tmp_path):
@@ -260,7 +261,7 @@ def test_saved_weights_are_those_that_were_tested_bit_for_bit(tmp_path):
     module.load_state_dict(state)
     splits = data.load(training.located_data, training.data_content, training.seed, tmp_path, CPU)
     predictions = predict(module, splits.test, Normalise(training.data, CPU))
-    assert np.array_equal(predictions.numpy(), last.test_predictions)
+    assert np.array_equal(predictions.numpy(), predicted(last)[0])
 
 
 def test_a_training_that_saves_nothing_writes_nothing(tmp_path):

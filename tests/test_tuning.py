@@ -48,14 +48,14 @@ def chosen(by_rate, cell="full | baseline"):
 def test_the_highest_mean_is_chosen():
     choice = chosen({0.01: [0.5, 0.6], 0.1: [0.9, 0.3], 1.0: [0.4, 0.6]})
     assert choice.lr == 0.1
-    assert choice.val_top1 == ((0.01, pytest.approx(0.55)), (0.1, pytest.approx(0.6)), (1.0, 0.5))
+    assert choice.val == ((0.01, pytest.approx(0.55)), (0.1, pytest.approx(0.6)), (1.0, 0.5))
     assert not choice.at_edge
 
 
 def test_of_two_alike_the_lower_rate_is_chosen():
     choice = chosen({0.1: [0.25, 0.75], 0.01: [0.5, 0.5], 1.0: [0.1, 0.1]})
     assert (choice.lr, choice.at_edge) == (0.01, True)
-    assert [lr for lr, _ in choice.val_top1] == [0.01, 0.1, 1.0]
+    assert [lr for lr, _ in choice.val] == [0.01, 0.1, 1.0]
     assert chosen({0.01: [0.1], 0.1: [0.5], 1.0: [0.5], 2.0: [0.1]}).lr == 0.1
 
 
@@ -67,7 +67,7 @@ def test_a_rate_that_diverged_once_is_not_chosen():
 def test_where_all_diverged_the_lowest_is_chosen_and_says_so():
     choice = chosen({0.01: [NAN, 0.5], 0.1: [0.5, NAN], 1.0: [NAN, NAN]})
     assert (choice.lr, choice.at_edge) == (0.01, True)
-    assert all(math.isnan(mean) for _, mean in choice.val_top1)
+    assert all(math.isnan(mean) for _, mean in choice.val)
 
 
 @pytest.mark.parametrize(("best", "edge"), [(0.01, True), (0.05, False), (0.1, False), (1.0, True)])

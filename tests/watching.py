@@ -114,7 +114,7 @@ def performed(trainings: list[Training], cache: Path, reuse: bool) -> tuple[dict
         if isinstance(record, Started) and record.led_by:
             led[record.digest] = record.led_by
         elif isinstance(record, Epoch):
-            found.setdefault(record.digest, []).append((record.epoch, record.step, record.train_loss, record.val_top1))
+            found.setdefault(record.digest, []).append((record.epoch, record.step, record.train_loss, record.val))
         elif isinstance(record, Finished):
-            found[record.digest].append((record.weights_sha256, record.test_top1, record.changed))
+            found[record.digest].append((record.weights_sha256, record.test, record.changed))
     return found, led

@@ -4,6 +4,7 @@ from harness.plots.curves import learning_curves
 from harness.plots.forest import forest
 from harness.plots.heatmap import heatmap
 from harness.plots.interactions import interactions, policy_interactions, scenario_interactions
+from harness.plots.predictions import predictions
 from harness.plots.scenarios import scenarios
 from harness.plots.shapley import shapley
 from harness.plots.style import COLOURS, GREY, PANELS, STYLE
@@ -24,6 +25,7 @@ __all__ = [
     "pareto",
     "pareto_front",
     "policy_interactions",
+    "predictions",
     "scenario_interactions",
     "scenarios",
     "shapley",

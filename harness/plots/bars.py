@@ -13,7 +13,7 @@ from harness.wording import points, points_between
 
 
 def bar(panel: Axes, y: float, effect: Mapping[Any, Any], start: float = 0.0) -> None:
-    """Draw an effect as a bar from `start`, in points of test top-1, with its interval; a loss is hatched too."""
+    """Draw an effect as a bar from `start`, in points of the score, with its interval; a loss is hatched too."""
     style: Any = {"color": GAIN} if effect["estimate"] >= 0 else {"color": "white", "ec": LOSS, "hatch": "////"}
     panel.barh(y, 100 * effect["estimate"], left=start, height=0.62, **style)
     interval(panel, y, start + 100 * effect["low"], start + 100 * effect["high"], color="black", lw=1.0)

@@ -8,14 +8,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.plots.style import COLOURS, DASHES, PANELS, STYLE, rows_of, unique
+from harness.tasks.metrics import TOP1, Metric
 from harness.wording import trick_set
 
 MOST = 16
 """Trick sets that are told apart at most: two dashes of eight colours."""
 
 
-def learning_curves(curves: pd.DataFrame) -> Figure | None:
-    """Draw validation top-1 by epoch, one panel a policy, one line a trick set: the mean and the range over seeds.
+def learning_curves(curves: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
+    """Draw the score on validation by epoch, a panel a policy, a line a trick set: the mean and the range over seeds.
 
     What was trained in one go, as the solvers are, is a dot. Of more trick sets than lines can be told apart, those of
     one trick, of none and of all are drawn. None where nothing was trained.
@@ -37,7 +38,7 @@ def learning_curves(curves: pd.DataFrame) -> Figure | None:
                 name = trick_set(str(cell))
                 index = names.index(name)
                 line = {"color": COLOURS[index % len(COLOURS)], "ls": DASHES[index // len(COLOURS) % len(DASHES)]}
-                by_epoch = 100 * group.groupby("epoch")["val_top1"].agg(["mean", "min", "max"])
+                by_epoch = 100 * group.groupby("epoch")[score.val].agg(["mean", "min", "max"])
                 dot = "o" if len(by_epoch) == 1 else ""
                 panel.plot(by_epoch.index, by_epoch["mean"], lw=1.4, marker=dot, ms=5, label=name, **line)
                 panel.fill_between(
@@ -61,7 +62,7 @@ def learning_curves(curves: pd.DataFrame) -> Figure | None:
         for panel in panels[max(0, len(rows) - wide) : len(rows)]:
             panel.set_xlabel("epoch")
             panel.tick_params(labelbottom=True)
-        figure.supylabel("validation top-1, %", fontsize=9.5)
+        figure.supylabel(f"validation {score.label}, %", fontsize=9.5)
         figure.suptitle("Learning curves by policy: mean and range over seeds", x=0.01, ha="left", fontsize=11)
     return figure
 

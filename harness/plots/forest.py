@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from harness.plots.bars import beside, interval, label_rows
-from harness.plots.style import COLOURS, GREY, PALE, STYLE, first, footer, interval_name, top1, unique
+from harness.plots.style import COLOURS, GREY, PALE, STYLE, first, footer, interval_name, on, unique
+from harness.tasks.metrics import TOP1, Metric
 from harness.wording import points
 
 _KINDS = {
@@ -36,14 +37,14 @@ _BEYOND = 6
 """The axis ends at so many times the largest estimate: intervals of two seeds would leave no room for the effects."""
 
 
-def forest(effects: pd.DataFrame, bound: float | None = None) -> Figure | None:
-    """Draw effects on test top-1 with intervals: a panel a policy and scenario, and one of policies without tricks.
+def forest(effects: pd.DataFrame, bound: float | None = None, score: Metric = TOP1) -> Figure | None:
+    """Draw effects on the score with intervals: a panel a policy and scenario, and one of policies without tricks.
 
     The effects of a trick stand below each other: alone, in the presence of all others, as mean over a factorial.
     A primary contrast is thick and filled, has its simultaneous interval and says its claim; `bound`, a fraction, is
     half the width of the band in which an effect counts as no difference. None where no effect is known.
     """
-    found = top1(effects, *_KINDS)
+    found = on(score, effects, *_KINDS)
     if found["estimate"].isna().all():
         return None
     panels, note = _panels(found)
@@ -62,8 +63,8 @@ def forest(effects: pd.DataFrame, bound: float | None = None) -> Figure | None:
         for panel in places[len(panels) :]:
             panel.set_visible(False)
         for panel in places[max(0, len(panels) - wide) : len(panels)]:
-            panel.set_xlabel("difference in test top-1, points")
-        figure.suptitle("Effects on test top-1", x=0.01, ha="left", fontsize=11)
+            panel.set_xlabel(f"difference in test {score.label}, points")
+        figure.suptitle(f"Effects on test {score.label}", x=0.01, ha="left", fontsize=11)
         footer(figure, [note, *_notes(found)], _handles(found, bound))
     return figure
 

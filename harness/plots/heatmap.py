@@ -10,17 +10,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.plots.matrix import ROOMY, by_place, claims_legend, effect_text, largest, matrix, scale, wrap
-from harness.plots.style import GREY, STYLE, interval_name, rows_of, top1, unique
+from harness.plots.style import GREY, STYLE, interval_name, on, rows_of, unique
+from harness.tasks.metrics import TOP1, Metric
 from harness.wording import NOTHING, trick_set
 
 
-def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure | None:
-    """Draw the effect of every trick set on test top-1, policies down and trick sets across, with its interval.
+def heatmap(cells: pd.DataFrame, effects: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
+    """Draw the effect of every trick set on the score, policies down and trick sets across, with its interval.
 
     `cells` and `effects` are the frames of `effects.py`. A cell without an effect says why; one that lost replicates,
     how many. A large grid has room for estimates and the marks of claims alone. None where there are no tricks.
     """
-    top = top1(effects, "one_in", "combined")
+    top = on(score, effects, "one_in", "combined")
     if top.empty:
         return None
     cells = cells.assign(row=rows_of(cells))
@@ -39,12 +40,12 @@ def heatmap(cells: pd.DataFrame, effects: pd.DataFrame) -> Figure | None:
         axes = figure.add_subplot()
         image = matrix(axes, rows, columns, found, texts, largest(top))
         axes.set_xticks(range(len(columns)), [wrap(name) if roomy else name.replace(" + ", "\n+ ") for name in columns])
-        axes.set_yticks(range(len(rows)), [_row_label(cells, name, roomy) for name in rows])
+        axes.set_yticks(range(len(rows)), [_row_label(cells, name, score, roomy) for name in rows])
         if not roomy:
             axes.tick_params(labelsize=8.5)
             axes.tick_params(axis="x", rotation=90)
-        scale(figure, image, [axes])
-        axes.set_title("Effect of each trick on test top-1, against the same policy without tricks")
+        scale(figure, image, [axes], score)
+        axes.set_title(f"Effect of each trick on test {score.label}, against the same policy without tricks")
         axes.set_xlabel(_legend(top, roomy), color=GREY)
     return figure
 
@@ -60,9 +61,9 @@ def _legend(top: pd.DataFrame, roomy: bool) -> str:
     return "\n".join(filter(None, (*lines, claims_legend(top))))
 
 
-def _row_label(cells: pd.DataFrame, name: str, roomy: bool) -> str:
+def _row_label(cells: pd.DataFrame, name: str, score: Metric, roomy: bool) -> str:
     here = cells[(cells["row"] == name) & (cells["cell"].map(trick_set) == "baseline")].to_dict("records")
-    mean = here[0]["test_top1_mean"] if here else float("nan")
+    mean = here[0][score.mean] if here else float("nan")
     if roomy:
         return f"{name}\nbaseline {100 * mean:.1f} %" if pd.notna(mean) else f"{name}\nno baseline"
     name = name.replace("\n", ", ")

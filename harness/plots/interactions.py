@@ -7,19 +7,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.plots.matrix import ROOMY, by_place, claims_legend, effect_text, largest, matrix, scale, wrap
-from harness.plots.style import STYLE, first, footer, grid, interval_name, top1, unique
+from harness.plots.style import STYLE, first, footer, grid, interval_name, on, unique
+from harness.tasks.metrics import TOP1, Metric
 from harness.wording import NOTHING
 
 _TIMES = " × "
 
 
-def interactions(effects: pd.DataFrame) -> Figure | None:
-    """Draw the interaction of every two tricks on test top-1, a matrix a policy and scenario, its lower triangle.
+def interactions(effects: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
+    """Draw the interaction of every two tricks on the score, a matrix a policy and scenario, its lower triangle.
 
     A place is the effect of one trick where the other is on minus its effect where that is off: above zero they are
     worth more together than apart. None where no two tricks were crossed.
     """
-    found = top1(effects, "interaction")
+    found = on(score, effects, "interaction")
     found = found[(found["against"] == "") & found["trick"].str.contains(_TIMES)]
     if found["estimate"].isna().all():
         return None
@@ -46,34 +47,34 @@ def interactions(effects: pd.DataFrame) -> Figure | None:
             panel.tick_params(labelsize=8.5)
             panel.tick_params(axis="x", rotation=0 if roomy else 90, labelbottom=panel in panels[-2:])
             panel.set_title(row.replace("\n", ", ") + (f" ({design})" if designs > 1 else ""), fontsize=10)
-        scale(figure, image, panels)
-        figure.suptitle("Interaction of every two tricks on test top-1", x=0.01, ha="left", fontsize=11)
+        scale(figure, image, panels, score)
+        figure.suptitle(f"Interaction of every two tricks on test {score.label}", x=0.01, ha="left", fontsize=11)
         meaning = "effect of one where the other is on, minus its effect where that is off, in points"
         footer(figure, [meaning, *_notes(found, roomy), note])
     return figure
 
 
-def policy_interactions(effects: pd.DataFrame) -> Figure | None:
-    """Draw how much more a trick is worth under each policy than under the reference policy, on test top-1.
+def policy_interactions(effects: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
+    """Draw how much more a trick is worth under each policy than under the reference policy, on the score.
 
     Policies down, tricks across. None where no trick was tried under two policies.
     """
-    found = top1(effects, "interaction")
+    found = on(score, effects, "interaction")
     found = found[found["against"].isin(set(effects["policy"]))]
-    return None if found["estimate"].isna().all() else _differences(found, "policy")
+    return None if found["estimate"].isna().all() else _differences(found, "policy", score)
 
 
-def scenario_interactions(effects: pd.DataFrame) -> Figure | None:
-    """Draw how much more a trick is worth in each scenario than in the reference scenario, on test top-1.
+def scenario_interactions(effects: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
+    """Draw how much more a trick is worth in each scenario than in the reference scenario, on the score.
 
     Policies and scenarios down, tricks across. None where no trick was tried in two scenarios.
     """
-    found = top1(effects, "interaction")
+    found = on(score, effects, "interaction")
     found = found[found["against"].isin(set(effects["scenario"]) - {""})]
-    return None if found["estimate"].isna().all() else _differences(found, "scenario")
+    return None if found["estimate"].isna().all() else _differences(found, "scenario", score)
 
 
-def _differences(found: pd.DataFrame, by: str) -> Figure:
+def _differences(found: pd.DataFrame, by: str, score: Metric) -> Figure:
     if found.duplicated(["row", "trick"]).any():
         found = found.assign(row=found["row"] + "\n(" + found["design"].replace("one_in", "alone") + ")")
     rows, columns = unique(found["row"]), unique(found["trick"])
@@ -94,7 +95,7 @@ def _differences(found: pd.DataFrame, by: str) -> Figure:
         panel.set_xticks(range(len(columns)), [wrap(name) if roomy else name for name in columns])
         panel.set_yticks(range(len(rows)), rows if roomy else [row.replace("\n", ", ") for row in rows])
         panel.tick_params(axis="x", rotation=0 if roomy else 90)
-        scale(figure, image, [panel])
+        scale(figure, image, [panel], score)
         figure.suptitle(f"Does a trick's worth depend on the {by}?", x=0.01, ha="left", fontsize=11)
         meaning = f"effect of the trick minus its effect under {against}, in points"
         footer(figure, [meaning, *_notes(found, roomy)])

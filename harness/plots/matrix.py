@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from harness.plots.style import MARKS, SMALL
+from harness.tasks.metrics import Metric
 from harness.wording import points
 
 Place = tuple[str, str]
@@ -68,10 +69,11 @@ def number(panel: Axes, image: AxesImage, i: int, j: int, text: str, bold: bool 
     panel.text(j, i, text, ha="center", va="center", fontsize=SMALL, weight=weight, color="white" if dark else "black")
 
 
-def scale(figure: Figure, image: AxesImage, panels: Sequence[Axes]) -> None:
+def scale(figure: Figure, image: AxesImage, panels: Sequence[Axes], score: Metric) -> None:
     """Draw what the colours of effects mean, no longer than a reader needs."""
     shrink = min(0.9, 4 / figure.get_figheight())
-    figure.colorbar(image, ax=list(panels), shrink=shrink, pad=0.02, aspect=22, label="points of test top-1")
+    label = f"points of test {score.label}"
+    figure.colorbar(image, ax=list(panels), shrink=shrink, pad=0.02, aspect=22, label=label)
 
 
 def largest(effects: pd.DataFrame) -> float:

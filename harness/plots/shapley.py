@@ -11,17 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.plots.bars import bar, beside, in_words, label_rows
-from harness.plots.style import GREY, PALE, STYLE, first, footer, grid, interval_name, top1
+from harness.plots.style import GREY, PALE, STYLE, first, footer, grid, interval_name, on
+from harness.tasks.metrics import TOP1, Metric
 from harness.wording import points
 
 
-def shapley(effects: pd.DataFrame) -> Figure | None:
-    """Draw the Shapley value of each trick on test top-1 with its interval, the largest first, and their sum.
+def shapley(effects: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
+    """Draw the Shapley value of each trick on the score with its interval, the largest first, and their sum.
 
     The sum is the effect of all tricks together, as the design has it. One panel a policy, scenario and design. None
     where none is known.
     """
-    found = top1(effects, "shapley")
+    found = on(score, effects, "shapley")
     if found["estimate"].isna().all():
         return None
     shown, note = first(list(dict.fromkeys(zip(found["row"], found["design"], strict=True))), "policies and scenarios")
@@ -35,7 +36,7 @@ def shapley(effects: pd.DataFrame) -> Figure | None:
             title = row.replace("\n", ", ") + (f" ({design})" if designs > 1 else "")
             panel.set_title(title, fontsize=10)
         for panel in panels[-2:]:
-            panel.set_xlabel("points of test top-1")
+            panel.set_xlabel(f"points of test {score.label}")
             panel.tick_params(labelbottom=True)
         figure.suptitle("Shapley values: each trick's share of the combined effect", x=0.01, ha="left", fontsize=11)
         name = interval_name(found)

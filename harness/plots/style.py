@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from harness.results import axes_of, scenario_of
+from harness.tasks.metrics import Metric
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 """Okabe and Ito's palette, which the colour-blind can tell apart."""
@@ -57,9 +58,9 @@ def rows_of(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def top1(effects: pd.DataFrame, *kinds: str) -> pd.DataFrame:
-    """Return the effects of some kinds on test top-1, with the `row` of a figure that each belongs to."""
-    found = effects[(effects["metric"] == "test_top1") & effects["kind"].isin(kinds)]
+def on(score: Metric, effects: pd.DataFrame, *kinds: str) -> pd.DataFrame:
+    """Return the effects of some kinds on a score, with the `row` of a figure that each belongs to."""
+    found = effects[(effects["metric"] == score.test) & effects["kind"].isin(kinds)]
     return found.assign(row=rows_of(found)).reset_index(drop=True)
 
 

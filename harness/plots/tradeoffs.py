@@ -1,4 +1,4 @@
-"""Accuracy against what it costs: speed, memory, time."""
+"""The score against what it costs: speed, memory, time."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from harness.budget import frontier
 from harness.plots.style import COLOURS, GREY, HOLLOW, LOSS, PALE, SHAPES, SMALL, STYLE, TEXT, first, unique
 from harness.results import axes_of, scenario_of
+from harness.tasks.metrics import TOP1, Metric
 from harness.wording import number, trick_set
 
 MOST_SCENARIOS = 6
@@ -33,6 +34,7 @@ class Cost:
     """1 where more is better, −1 where less is."""
     label: str
     title: str
+    """Of the figure; {} is the score."""
     edge: str
     """What is said of the front."""
     unit: float = 1.0
@@ -44,7 +46,7 @@ SPEED = Cost(
     column="images_per_s",
     sign=1,
     label="training speed, images per second (exclusive probe; log scale)",
-    title="Accuracy against training speed, one point a cell",
+    title="{} against training speed, one point a cell",
     edge="none faster and better",
     say="{} images/s",
 )
@@ -52,7 +54,7 @@ MEMORY = Cost(
     column="peak_memory_bytes",
     sign=-1,
     label="peak memory of training, MiB (log scale)",
-    title="Accuracy against peak memory, one point a cell",
+    title="{} against peak memory, one point a cell",
     edge="none leaner and better",
     unit=2**20,
     say="{} MiB",
@@ -67,46 +69,46 @@ TIME = Cost(
 )
 
 
-def pareto(cells: pd.DataFrame) -> Figure | None:
-    """Draw mean test top-1 with its sd against images per second, one point a cell, and the front none beats.
+def pareto(cells: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
+    """Draw the mean score on test with its sd against images per second, one point a cell, and the front none beats.
 
     One panel a scenario: scenarios may differ in their data, so no front spans two. Colour says the policy, shape the
     trick set; where there are more policies than colours, the front is numbered and named instead. None where no cell
     has both figures.
     """
-    return _tradeoff(cells, SPEED, named=False)
+    return _tradeoff(cells, SPEED, score, named=False)
 
 
-def memory(cells: pd.DataFrame) -> Figure | None:
-    """Draw mean test top-1 with its sd against peak memory as `pareto` does against speed."""
-    return _tradeoff(cells, MEMORY, named=False)
+def memory(cells: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
+    """Draw the mean score on test with its sd against peak memory as `pareto` does against speed."""
+    return _tradeoff(cells, MEMORY, score, named=False)
 
 
-def budget(cells: pd.DataFrame) -> Figure | None:
-    """Draw mean test top-1 against training time and, as a line of steps, the best cell within each time, by name."""
-    return _tradeoff(cells, TIME, named=True)
+def budget(cells: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
+    """Draw the mean score on test against training time and, as steps, the best cell within each time, by name."""
+    return _tradeoff(cells, TIME, score, named=True)
 
 
-def pareto_front(cells: pd.DataFrame, cost: Cost = SPEED) -> pd.DataFrame:
-    """Return the cells that no other beats in both test top-1 and cost, the lowest images per second, bytes or s first.
+def pareto_front(cells: pd.DataFrame, cost: Cost = SPEED, score: Metric = TOP1) -> pd.DataFrame:
+    """Return the cells that no other beats in both score and cost, the lowest images per second, bytes or s first.
 
     `cells` are of one scenario.
     """
-    known = _known(cells, cost)
-    ranked = known.sort_values([cost.column, "test_top1_mean"], ascending=[cost.sign == -1, False])
-    best = ranked["test_top1_mean"].cummax()
-    front = ranked[(ranked["test_top1_mean"] == best) & ~best.duplicated()]
+    known, mean = _known(cells, cost, score), score.mean
+    ranked = known.sort_values([cost.column, mean], ascending=[cost.sign == -1, False])
+    best = ranked[mean].cummax()
+    front = ranked[(ranked[mean] == best) & ~best.duplicated()]
     return front.iloc[::-1] if cost.sign == 1 else front
 
 
-def _known(cells: pd.DataFrame, cost: Cost) -> pd.DataFrame:
-    return cells.dropna(subset=["test_top1_mean", cost.column])
+def _known(cells: pd.DataFrame, cost: Cost, score: Metric) -> pd.DataFrame:
+    return cells.dropna(subset=[score.mean, cost.column])
 
 
-def _tradeoff(cells: pd.DataFrame, cost: Cost, *, named: bool) -> Figure | None:
+def _tradeoff(cells: pd.DataFrame, cost: Cost, score: Metric, *, named: bool) -> Figure | None:
     axes = axes_of(cells)
     cells = cells.assign(scenario=[scenario_of(row, axes) for row in cells.to_dict("records")])
-    known = _known(cells, cost)
+    known = _known(cells, cost, score)
     if known.empty:
         return None
     scenarios, note = first(unique(known["scenario"]), "scenarios", MOST_SCENARIOS)
@@ -118,13 +120,13 @@ def _tradeoff(cells: pd.DataFrame, cost: Cost, *, named: bool) -> Figure | None:
     if named:
         shapes = dict.fromkeys(shapes, "o")
     by_scenario = [known[known["scenario"] == scenario] for scenario in scenarios]
-    # A cell is chosen on validation; a front of test accuracies only describes.
-    fronts = [frontier(rows) if cost is TIME else pareto_front(rows, cost) for rows in by_scenario]
+    # A cell is chosen on validation; a front of scores on test only describes.
+    fronts = [frontier(rows, score) if cost is TIME else pareto_front(rows, cost, score) for rows in by_scenario]
     wide = 1 if named else min(2, len(scenarios))
     deep = -(-len(scenarios) // wide)
     each = 3.6 if len(scenarios) == 1 else 2.9
     if named:  # the list of the front stands beside its panel
-        listed = max(sum(1.4 + said.count("\n") for said in _names(front, cost)) for front in fronts)
+        listed = max(sum(1.4 + said.count("\n") for said in _names(front, cost, score)) for front in fronts)
         each = max(each, 0.7 + 0.155 * listed + 0.2 * len(colours) * (PALE not in colours.values()))
     height = max(
         each * deep + 0.8, 0 if named else 1.4 + 0.21 * (len(colours) + sum(1 + len(name) // 36 for name in shapes))
@@ -135,18 +137,18 @@ def _tradeoff(cells: pd.DataFrame, cost: Cost, *, named: bool) -> Figure | None:
         for panel in panels[len(scenarios) :]:
             panel.set_visible(False)
         for panel, scenario, front in zip(panels, scenarios, fronts, strict=False):
-            _draw(panel, known[known["scenario"] == scenario], front, cost, colours, shapes)
+            _draw(panel, known[known["scenario"] == scenario], front, cost, score, colours, shapes)
             if named:
-                _name(panel, front, cost, colours, (8.4 * 0.6, each - 0.9))
+                _name(panel, front, cost, score, colours, (8.4 * 0.6, each - 0.9))
             if scenario:
                 panel.set_title(scenario, fontsize=10)
         if not named:
             _legends(figure, cost, colours, shapes)
         for panel in panels[max(0, len(scenarios) - wide) : len(scenarios)]:
             panel.set_xlabel(fill(cost.label, 84 // wide))
-        figure.supylabel("test top-1, % (mean ± sd over seeds)", fontsize=9.5)
-        figure.suptitle(cost.title, x=0.01, ha="left", fontsize=11)
-        unmeasured = int(cells["test_top1_mean"].notna().sum() - len(known))
+        figure.supylabel(f"test {score.label}, % (mean ± sd over seeds)", fontsize=9.5)
+        figure.suptitle(cost.title.format(score.headline), x=0.01, ha="left", fontsize=11)
+        unmeasured = int(cells[score.mean].notna().sum() - len(known))
         verb = "cell without this figure is" if unmeasured == 1 else "cells without this figure are"
         notes = [f"{unmeasured} {verb} left out" if unmeasured else "", note]
         if any(notes):
@@ -159,6 +161,7 @@ def _draw(
     cells: pd.DataFrame,
     front: pd.DataFrame,
     cost: Cost,
+    score: Metric,
     colours: Mapping[str, str],
     shapes: Mapping[str, str],
 ) -> None:
@@ -170,8 +173,8 @@ def _draw(
         shape = shapes[trick_set(row["cell"])]
         panel.errorbar(
             row[cost.column] / cost.unit,
-            100 * row["test_top1_mean"],
-            yerr=100 * row["test_top1_sd"] if pd.notna(row["test_top1_sd"]) else None,
+            100 * row[score.mean],
+            yerr=100 * row[score.sd] if pd.notna(row[score.sd]) else None,
             fmt=shape,
             ms=6,
             lw=0.8,
@@ -179,7 +182,7 @@ def _draw(
             mec=colours[row["policy"]] if shape in HOLLOW else "white",
             mew=0.5,
         )
-    x, y = (front[cost.column] / cost.unit).tolist(), (100 * front["test_top1_mean"]).tolist()
+    x, y = (front[cost.column] / cost.unit).tolist(), (100 * front[score.mean]).tolist()
     if cost.sign == -1:  # what is best within the least stays so within more
         x, y = [*x, high * 1.1], [*y, y[-1]]
     panel.step(x, y, where="pre" if cost.sign == 1 else "post", color=GREY, lw=1, ls="--", zorder=0)
@@ -199,15 +202,20 @@ def _legends(figure: Figure, cost: Cost, colours: Mapping[str, str], shapes: Map
 
 
 def _name(
-    panel: Axes, front: pd.DataFrame, cost: Cost, colours: Mapping[str, str], inches: tuple[float, float]
+    panel: Axes,
+    front: pd.DataFrame,
+    cost: Cost,
+    score: Metric,
+    colours: Mapping[str, str],
+    inches: tuple[float, float],
 ) -> None:
     """Number the front, and say beside the panel of about so many inches what the numbers are."""
     many = PALE in colours.values()
     rows = front.to_dict("records")
-    places = [(row[cost.column] / cost.unit, 100 * row["test_top1_mean"]) for row in rows]
+    places = [(row[cost.column] / cost.unit, 100 * row[score.mean]) for row in rows]
     handles = [Line2D([], [], color=colour, lw=4, label=name) for name, colour in colours.items() if not many]
     handles.append(Line2D([], [], color=GREY, ls="--", label=cost.edge))
-    listed = zip(rows, places, _offsets(panel, places, inches), _names(front, cost), strict=True)
+    listed = zip(rows, places, _offsets(panel, places, inches), _names(front, cost, score), strict=True)
     for count, (row, place, offset, said) in enumerate(listed, 1):
         dot: Any = {"marker": "o", "ms": 7, "color": LOSS if many else colours[row["policy"]], "mec": "black"}
         panel.plot(*place, **dot, zorder=4)
@@ -219,14 +227,14 @@ def _name(
     )
 
 
-def _names(front: pd.DataFrame, cost: Cost) -> list[str]:
-    """Return number, policy and trick set, cost and test top-1 of each cell on a front, in two lines or more."""
+def _names(front: pd.DataFrame, cost: Cost, score: Metric) -> list[str]:
+    """Return number, policy and trick set, cost and score of each cell on a front, in two lines or more."""
     said = []
     for count, row in enumerate(front.to_dict("records"), 1):
         value = row[cost.column] / cost.unit
         name = fill(f"{count}  {' | '.join(row['cell'].split(' | ')[:2])}", 36, subsequent_indent="    ")
         shown = cost.say.format(number(value, ",.0f" if value >= 100 else ".3g"))
-        said.append(f"{name}\n{shown}: {100 * row['test_top1_mean']:.1f} %")
+        said.append(f"{name}\n{shown}: {100 * row[score.mean]:.1f} %")
     return said
 
 

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from harness.plots.bars import bar, beside, in_words, label_rows
 from harness.plots.matrix import by_place, largest, matrix, scale
-from harness.plots.style import GREY, STYLE, first, footer, grid, interval_name, rows_of, top1, unique
+from harness.plots.style import GREY, STYLE, first, footer, grid, interval_name, on, rows_of, unique
+from harness.tasks.metrics import TOP1, Metric
 from harness.wording import mean_sd, points
 
 _PREFIX = "cumulative: "
@@ -21,28 +22,28 @@ _ORDERS = 3
 """Orders up to which each has its panel."""
 
 Mean = tuple[float, float]
-"""Mean and sd of test top-1 of a cell."""
+"""Mean and sd of the score of a cell."""
 
 
-def waterfall(effects: pd.DataFrame, cells: pd.DataFrame) -> Figure | None:
-    """Draw what each step of a cumulative design adds to test top-1, from the baseline's mean to the last set's.
+def waterfall(effects: pd.DataFrame, cells: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
+    """Draw what each step of a cumulative design adds to the score, from the baseline's mean to the last set's.
 
     One panel a policy, scenario and order. Of more than three orders it draws instead the mean step of each trick by
     its place in the order: whether a gain depends on what came before. None where no step is known.
     """
-    steps = top1(effects, "step")
+    steps = on(score, effects, "step")
     if steps["estimate"].isna().all():
         return None
     several = steps.groupby("row")["design"].nunique().max() > _ORDERS
-    return _by_position(steps) if several else _stacks(steps, _means(cells))
+    return _by_position(steps, score) if several else _stacks(steps, _means(cells, score), score)
 
 
-def _means(cells: pd.DataFrame) -> dict[tuple[str, frozenset[str]], Mean]:
+def _means(cells: pd.DataFrame, score: Metric) -> dict[tuple[str, frozenset[str]], Mean]:
     """Return mean and sd of each cell by row of the figure and trick set."""
     tricks = [name for name in cells.columns if cells[name].dtype == bool]
     rows = zip(cells.to_dict("records"), rows_of(cells), strict=True)
     return {
-        (row, frozenset(trick for trick in tricks if cell[trick])): (cell["test_top1_mean"], cell["test_top1_sd"])
+        (row, frozenset(trick for trick in tricks if cell[trick])): (cell[score.mean], cell[score.sd])
         for cell, row in rows
     }
 
@@ -51,7 +52,7 @@ def _order(design: str) -> list[str]:
     return design.removeprefix(_PREFIX).split(" > ")
 
 
-def _stacks(steps: pd.DataFrame, means: Mapping[tuple[str, frozenset[str]], Mean]) -> Figure:
+def _stacks(steps: pd.DataFrame, means: Mapping[tuple[str, frozenset[str]], Mean], score: Metric) -> Figure:
     shown, note = first(list(dict.fromkeys(zip(steps["row"], steps["design"], strict=True))), "stacks")
     longest = max(len(_order(design)) for _, design in shown)
     with mpl.rc_context(STYLE):
@@ -68,7 +69,7 @@ def _stacks(steps: pd.DataFrame, means: Mapping[tuple[str, frozenset[str]], Mean
             for panel in alike:
                 panel.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
         for panel in panels[-2:]:
-            panel.set_xlabel("test top-1, %")
+            panel.set_xlabel(f"test {score.label}, %")
         figure.suptitle("What each trick adds to those above it", x=0.01, ha="left", fontsize=11)
         name = interval_name(steps)
         drawn = "diamonds: mean ± sd of the cell; bars: mean difference paired by seed, in points"
@@ -98,7 +99,7 @@ def _stack(
     label_rows(panel, range(last + 1), ["baseline", *(f"+ {trick}" for trick in order), "all of them"])
 
 
-def _by_position(steps: pd.DataFrame) -> Figure:
+def _by_position(steps: pd.DataFrame, score: Metric) -> Figure:
     places = [
         _order(row["design"]).index(row["trick"]) + 1 if row["trick"] in _order(row["design"]) else 0
         for row in steps.to_dict("records")
@@ -119,7 +120,7 @@ def _by_position(steps: pd.DataFrame) -> Figure:
             panel.set_title(row.replace("\n", ", "), fontsize=10)
         for panel in panels[-2:]:
             panel.set_xlabel("place in the order")
-        scale(figure, image, panels)
+        scale(figure, image, panels, score)
         figure.suptitle("What each trick adds, by its place in the order", x=0.01, ha="left", fontsize=11)
         footer(figure, ["mean step in points, and in brackets of how many distinct steps", note])
     return figure

@@ -40,9 +40,9 @@ class Primary(Section):
 
     contrasts: Annotated[tuple[Wanted, ...], Field(min_length=1)]
     bound: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """The largest difference of test top-1, a fraction, that makes no difference; None claims no such thing."""
+    """The largest difference of scores on test, a fraction, that makes no difference; None claims no such thing."""
     sd: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Standard deviation of the paired difference of two cells' test top-1, a fraction, for `harness plan`."""
+    """Standard deviation of the paired difference of two cells' scores on test, a fraction, for `harness plan`."""
     pilot: str | None = None
     """A `runs.csv` of an earlier study, from which that standard deviation is taken instead."""
     power: Annotated[float, Field(gt=0, lt=1)] = 0.8

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from harness.artifacts import METRICS
+from harness.artifacts import finals
 from harness.errors import unknown
 from harness.freezing.policies import POLICIES, Policy
 from harness.spec import axes as axis
@@ -25,6 +25,7 @@ from harness.spec.designs import Design, Exclusion, Fault, Requirement, faults
 from harness.spec.execution import Execution
 from harness.spec.primary import Primary
 from harness.spec.sections import Data, Model, Positive, Rate, Section, Train, Weights, crop_fits
+from harness.tasks.metrics import METRICS, score_of
 
 _MOST_SEEDS = 10_000
 _FIRST_TUNING_SEED = 1_000_000
@@ -76,8 +77,11 @@ _LONG_COLUMNS = (
     "p_improvement",
 )
 _PARAMS = ("model", "data", "epochs", "batch_size", "lr", "weight_decay", "optimizer")
-_MEANS = tuple(f"{metric}_{figure}" for metric in ("test_top1", "val_top1") for figure in ("mean", "sd"))
-RESERVED = frozenset((*_COLUMNS, *_PARAMS, *METRICS, *_MEANS))
+_METRICS = tuple(name for task in METRICS for name in finals(task))
+_MEANS = tuple(
+    f"{metric}_{figure}" for s in map(score_of, METRICS) for metric in (s.test, s.val) for figure in ("mean", "sd")
+)
+RESERVED = frozenset((*_COLUMNS, *_PARAMS, *_METRICS, *_MEANS))
 """Params of a run and columns of its tables, which no trick's label may take."""
 RESERVED_OF_AXES = (RESERVED - {*_PARAMS}) | {*_LONG_COLUMNS}
 """Columns of the tables that have one for each axis, curves and what is pooled over data sets too.
@@ -140,7 +144,7 @@ class Tune(Section):
     """Learning rates tried for every cell with equal budget, before the study, on seeds outside it."""
 
     lr: Annotated[tuple[Rate, ...], Field(min_length=2)]
-    """The rates, ascending; the one with the best mean validation top-1 serves all seeds of its cell."""
+    """The rates, ascending; the one with the best mean score on validation serves all seeds of its cell."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_tuning_seeds), Field(min_length=1)] = (
         _FIRST_TUNING_SEED,
         _FIRST_TUNING_SEED + 1,

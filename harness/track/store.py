@@ -219,7 +219,9 @@ class Store:
         def write() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 for name, content in files.items():
-                    Path(folder, name).write_bytes(content)
+                    path = Path(folder, name)
+                    path.parent.mkdir(exist_ok=True)
+                    path.write_bytes(content)
                 self._client.log_artifacts(run_id, folder)
 
         try:
@@ -243,7 +245,8 @@ class Store:
                 try:
                     path = download_artifacts(artifact_uri=uri, dst_path=folder, tracking_uri=self.uri)
                 except (MlflowException, OSError) as error:
-                    if name in {file.path for file in self._client.list_artifacts(run.info.run_id)}:
+                    beside = self._client.list_artifacts(run.info.run_id, name.rpartition("/")[0] or None)
+                    if name in {file.path for file in beside}:
                         raise HarnessError(f"cannot read {name} of run {run.info.run_id}: {error}") from error
                     return None
                 return Path(path).read_bytes()

@@ -71,11 +71,12 @@ class Stub:
         now = int(1000 * time.time())
         yield Started(digest, now, "a made-up CPU")
         for epoch in range(1, EPOCHS + 1):
-            yield Epoch(digest, now, epoch, 10 * epoch, 1 / epoch, float(self._random.uniform(0.5, 0.9)))
+            val = {"top1": float(self._random.uniform(0.5, 0.9))}
+            yield Epoch(digest, now, epoch, 10 * epoch, 1 / epoch, val)
         labels = self._random.integers(0, 10, 500)
         predictions = np.where(self._random.random(500) < 0.7, labels, 0)
-        top1 = float((labels == predictions).mean())
-        yield Finished(digest, now, top1, 10_000, 1.0, digest, ("fc.weight",), predictions, labels, 0)
+        test = {"top1": float((labels == predictions).mean())}
+        yield Finished(digest, now, test, 10_000, 1.0, digest, ("fc.weight",), predictions, labels, 0)
 
     def stop(self) -> int:
         """Stop nothing."""

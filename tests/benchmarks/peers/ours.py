@@ -32,10 +32,10 @@ def main(path: str, out: Path, policy: str, tricks: str, seed: int) -> None:
     with mlflow.start_run(run_name=cell.name):
         for record in perform(Job((saved,), out / ".cache"), "cpu"):
             if isinstance(record, Epoch):
-                figures = {"train_loss": record.train_loss, "val_top1": record.val_top1}
+                figures = {"train_loss": record.train_loss, "val_top1": record.val["top1"]}
                 mlflow.log_metrics(figures, record.epoch, timestamp=record.timestamp)
             if isinstance(record, Finished):
-                mlflow.log_metric("test_top1", record.test_top1)
+                mlflow.log_metric("test_top1", record.test["top1"])
             if isinstance(record, Failed):
                 raise RuntimeError(record.traceback)
     common.keep(torch.load(out / "weights.pt", weights_only=True), cell, out)
