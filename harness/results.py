@@ -108,15 +108,15 @@ def read_grid(store: Store, study: str, grid: str) -> Grid | None:
     return Grid(
         plan=plan,
         runs=runs,
-        curves=kept.frame(runs, names, CURVES, partial(table, types=types), tuple(types)),
+        curves=histories.frame(runs, names, CURVES, partial(table, types=types), tuple(types)),
         throughput=pd.DataFrame(table(rounds or b"", THROUGHPUT_TYPES), columns=[*THROUGHPUT_TYPES]),
         prerequisites=_prerequisites(store, plan),
         software=software_of([run for run in children if run.info.run_id in current]),
         experiment_id=parent.info.experiment_id,
         run_id=parent.info.run_id,
-        batch_norm=kept.frame(runs if asked else runs.iloc[:0], names, BATCH_NORM, figures, FIGURE_COLUMNS),
-        correct={key: correct(content) for key, content in kept.each(runs, PREDICTIONS)},
-        pictures=kept.pictures(runs, score),
+        batch_norm=histories.frame(runs if asked else runs.iloc[:0], names, BATCH_NORM, figures, FIGURE_COLUMNS),
+        correct={key: correct(content) for key, content in histories.each(runs, PREDICTIONS)},
+        pictures=histories.pictures(runs, score),
         family=_family(plan.get("primary"), store.read_artifact(parent, PRIMARY)),
     )
 

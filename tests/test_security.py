@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness import cli, kept, specfile
+from harness import cli, histories, specfile
 from harness.checkpoint import Checkpoints
 from harness.devices import device_name
 from harness.errors import HarnessError
@@ -156,11 +156,11 @@ def test_weights_run_no_code(tmp_path: Path, mark: Path) -> None:
 
 def test_a_checkpoint_runs_no_code(plan: Any, workspace: Workspace, mark: Path) -> None:
     training = next(iter(plan.trainings.values()))
-    kept = Checkpoints(workspace, 0)
-    path = kept.path(training.digest)
+    histories = Checkpoints(workspace, 0)
+    path = histories.path(training.digest)
     path.parent.mkdir(parents=True)
     torch.save({"training": training.digest, "device": "CPU", "learner": Trap(mark)}, path)
-    found, ignored = kept.read(training, device_name(torch.device("cpu")))
+    found, ignored = histories.read(training, device_name(torch.device("cpu")))
     assert found is None
     assert "cannot be read" in ignored
 
@@ -170,7 +170,7 @@ def test_predictions_run_no_code(mark: Path) -> None:
     trap = np.array([Trap(mark)], dtype=object)
     np.savez(content, allow_pickle=True, predictions=trap, labels=trap)
     with pytest.raises(ValueError, match="allow_pickle"):
-        kept.correct(content.getvalue())
+        histories.correct(content.getvalue())
 
 
 def test_no_file_of_the_harness_can_run_what_it_reads() -> None:
