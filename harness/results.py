@@ -97,10 +97,8 @@ def read_grid(store: Store, study: str, grid: str) -> Grid | None:
     plan = json.loads(planned)
     children = store.children(parent)
     runs = runs_frame(plan, children)
-    kept, names = (
-        Histories(store, {run.info.run_id: run for run in children}),
-        [*axes_of(runs), "policy", "cell", "seed"],
-    )
+    histories = Histories(store, {run.info.run_id: run for run in children})
+    names = [*axes_of(runs), "policy", "cell", "seed"]
     score = score_of(task_planned(plan))
     types = {**CURVE_TYPES, score.val: float}
     asked = plan.get("diagnostics", {}).get("batch_norm", False)  # plans kept by earlier versions say nothing

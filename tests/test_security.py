@@ -156,11 +156,11 @@ def test_weights_run_no_code(tmp_path: Path, mark: Path) -> None:
 
 def test_a_checkpoint_runs_no_code(plan: Any, workspace: Workspace, mark: Path) -> None:
     training = next(iter(plan.trainings.values()))
-    histories = Checkpoints(workspace, 0)
-    path = histories.path(training.digest)
+    kept = Checkpoints(workspace, 0)
+    path = kept.path(training.digest)
     path.parent.mkdir(parents=True)
     torch.save({"training": training.digest, "device": "CPU", "learner": Trap(mark)}, path)
-    found, ignored = histories.read(training, device_name(torch.device("cpu")))
+    found, ignored = kept.read(training, device_name(torch.device("cpu")))
     assert found is None
     assert "cannot be read" in ignored
 
