@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from copy import deepcopy
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +76,7 @@ class Learner:
             spare_strided_convolutions(module)
         # bfloat16 has the range of float32; only float16 needs its gradients scaled.
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
+        self._teacher = teacher_of(training, self._device)
         moving = frozenset().union(*(each.moving for each in training.phases))
         self._average = RunningAverage(self.module, recipe.average, moving) if recipe.average else None
         self.enter(phase or training.phases[0])
@@ -116,12 +116,6 @@ class Learner:
         """Put the network into the modes of its phase, after an evaluation."""
         training_mode(self.module, self.phase)
 
-    @cached_property
-    def _teacher(self) -> nn.Module:
-        module = teacher_of(self._training, self._device)
-        assert module is not None
-        return module
-
     def step(self, batch: Batch, lr: float) -> Tensor:
         """Take one step; return the loss before it, on the device.
 
@@ -155,7 +149,7 @@ class Learner:
         with begun_at(self.module, batch.cut):
             made = self._forward(self.module, batch.inputs)
         loss = outputs.loss(made, batch.targets)
-        if self._training.teacher is None:
+        if self._teacher is None:
             return loss
         seen = batch.inputs if batch.teacher_inputs is None else batch.teacher_inputs
         with torch.no_grad(), begun_at(self._teacher, batch.teacher_cut):

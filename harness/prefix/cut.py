@@ -46,14 +46,19 @@ def cut_at(layout: Layout, count: int) -> Cut | None:
     return Cut(prefixes, layout.stages[count][1][0], tuple(stage for stage, _ in before))
 
 
-def before_head(model: Model, classes: int) -> Cut:
-    """Return the cut of a network before its head."""
+def rest_of(training: Training, cut: Cut) -> tuple[str, ...]:
+    """Return the name prefixes of the stages after a cut."""
+    return tuple(
+        name for stage, prefixes in _layout_of(training).stages if stage not in cut.stages for name in prefixes
+    )
+
+
+def before_head(model: Model, classes: int) -> Cut | None:
+    """Return the cut of a network before its head; None where that is all of it."""
     from harness.models.build import layout_of  # here, as below, so that planning anew does not wait for torch
 
     layout = layout_of(model, classes)
-    cut = cut_at(layout, len(layout.stages) - 1)
-    assert cut is not None
-    return cut
+    return cut_at(layout, len(layout.stages) - 1)
 
 
 def shallower(training: Training, cut: Cut) -> list[Cut]:

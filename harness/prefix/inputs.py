@@ -61,6 +61,7 @@ class _KeptBatches(Batches):
         """Yield the batches of one pass, whose steps are in `phases`."""
         taught, teacher_cut = self._kept.teacher.views, self._kept.teacher.cut
         teacher_views = taught() if taught else None
+        views = {phase: placed() for phase in dict.fromkeys(phases) if (placed := self._kept.parts[phase].views)}
         for rows, phase in zip(self.order().split(self._training.train.batch_size), phases, strict=True):
             mirrored = torch.zeros(len(rows), dtype=torch.bool)
             if self._training.train.augment.flip:
@@ -68,7 +69,7 @@ class _KeptBatches(Batches):
             at, part = rows + len(self._held) * mirrored, self._kept.parts[phase]
             index = sent(rows, self._device)
             yield Batch(
-                _rows_of(part.views(), at, self._device) if part.views else self._images_at(index, mirrored),
+                _rows_of(views[phase], at, self._device) if part.views else self._images_at(index, mirrored),
                 self.targets(self._held.labels[index]),
                 part.cut if part.views else None,
                 None if teacher_views is None else _rows_of(teacher_views, at, self._device),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -55,8 +56,8 @@ class Kept:
 def kept_of(training: Training, start: Start, splits: Splits, supplies: Supplies, first: int = 0) -> Kept:
     """Return what is kept for a training from the phase of number `first` on, the earlier ones being over.
 
-    Nothing is where the supplies have no folder for it, where images are streamed, since they are too many, and where
-    the network is compiled as a whole.
+    Nothing is kept where the supplies have no folder for it, of streamed images, since they are too many, and where the
+    network is compiled as a whole.
     """
     need = _need(training, start, splits, supplies)
     if need is None:
@@ -64,14 +65,13 @@ def kept_of(training: Training, start: Start, splits: Splits, supplies: Supplies
     asked, cuts = _Asked(need, supplies), cuts_of(training)
     finite = not endless_views(training)
     teacher = asked.of_teacher() if training.teacher and finite else Part()
-    parts = dict[Cut | None, Part]()
+    parts = [Part()] * len(cuts)
     if not refusal(training, cuts):
-        begins_late = finite and (teacher.views is not None or not training.teacher)
+        skips = finite and (teacher.views is not None or not training.teacher)
         for number in reversed(range(first, len(cuts))):  # what is kept at an early cut is where a later one begins
-            cut = cuts[number]
-            if cut and cut not in parts:
-                parts[cut] = asked.of_phase(number, cut, begins_late)
-    return Kept(tuple(parts.get(cut, Part()) for cut in cuts), teacher, tuple(asked.notes))
+            if cut := cuts[number]:
+                parts[number] = asked.of_phase(number, cut, skips)
+    return Kept(tuple(parts), teacher, tuple(dict.fromkeys(asked.notes)))
 
 
 def _need(training: Training, start: Start, splits: Splits, supplies: Supplies) -> Need | None:
@@ -97,30 +97,35 @@ class _Asked:
         training = self._need.training
         assert training.teacher is not None
         cut = before_head(training.teacher.model, training.classes)
-        views = self._placed(teacher_views(self._need, cut), "teacher saw images at every step")
+        if cut is None:
+            return Part()
+        views = self._placed(lambda: teacher_views(self._need, cut), "teacher saw images at every step")
         return Part(cut, views) if views else Part()
 
-    def of_phase(self, number: int, cut: Cut, begins_late: bool) -> Part:
-        """Return what is kept for a phase, whose steps may begin at `cut` or begin at the images all the same."""
+    def of_phase(self, number: int, cut: Cut, skips: bool) -> Part:
+        """Return what is kept for a phase; its training steps may skip the stages before `cut` or may not."""
         views = None
-        if begins_late:
-            wanted = trained_views(self._need, cut, self._need.training.phases[number])
-            views = self._placed(wanted, "frozen part was computed at every step")
-        sets = self._tensors(evaluated_sets(self._need, cut), "frozen part was computed at every evaluation")
+        if skips:
+            phase = self._need.training.phases[number]
+            views = self._placed(
+                lambda: trained_views(self._need, cut, phase), "frozen part was computed at every step"
+            )
+        _, sets = self._tensors(lambda: evaluated_sets(self._need, cut), "frozen part was computed at every evaluation")
         return Part(cut, views, sets)
 
-    def _tensors(self, wanted: Wanted, otherwise: str) -> dict[str, Tensor]:
+    def _tensors(self, wanted: Callable[[], Wanted], otherwise: str) -> tuple[Path, dict[str, Tensor]]:
         try:
-            return kept(wanted, self._need.folder)
+            asked = wanted()
+            return asked.path(self._need.folder), kept(asked, self._need.folder)
         except Refused as why:
             self.notes.append(f"its {otherwise}: {why}")
         except Exception as error:  # a shortcut that fails, a full disk among other reasons, ends no training
             self.notes.append(f"its {otherwise}: {type(error).__name__}: {error}")
-        return {}
+        return Path(), {}
 
-    def _placed(self, wanted: Wanted, otherwise: str) -> Placed | None:
+    def _placed(self, wanted: Callable[[], Wanted], otherwise: str) -> Placed | None:
         """Return the only tensor that is wanted, for when it is needed."""
-        tensors, path = self._tensors(wanted, otherwise), wanted.path(self._need.folder)
+        path, tensors = self._tensors(wanted, otherwise)
         if not tensors:
             return None
         (tensor,) = tensors.values()

@@ -1,28 +1,32 @@
-"""What can be kept of a training: what frozen stages make of its images, and its teacher's logits."""
+"""What can be kept of a training: what frozen stages, and those of its teacher, make of its images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
+from harness.bits import content_sha256
 from harness.data import ImageSet
 from harness.data.augment import mirror
 from harness.data.normalise import Normalise
 from harness.digest import plain
 from harness.evaluate import BATCH
-from harness.freezing.apply import evaluation_mode, training_mode
+from harness.freezing.apply import begin_phase, evaluation_mode, training_mode
 from harness.freezing.resolve import ResolvedPhase
 from harness.learner import teacher_of
 from harness.models.bfloat16 import spare_strided_convolutions
-from harness.prefix.cut import Cut, shallower
+from harness.models.stages import is_under
+from harness.prefix.cut import Cut, rest_of, shallower
+from harness.prefix.gate import own, require_same_evaluation, require_same_training, tried
 from harness.prefix.splice import begun_at, prefix_output
-from harness.prefix.store import Refused, Wanted, load, require_room
+from harness.prefix.store import Wanted, load, require_room
 from harness.seeds import stream
 from harness.start import Start
 from harness.training import Training
@@ -89,27 +93,17 @@ class Need:
 def trained_views(need: Need, cut: Cut, phase: ResolvedPhase) -> Wanted:
     """Return what the stages before `cut` make of every view in training: `views` [views × N, …]."""
 
-    def compute() -> dict[str, Tensor]:
-        module, earlier = need.copy(), _earlier(need, cut, _views_key)
+    def network() -> nn.Module:
+        module = need.copy()
+        begin_phase(module, phase)
         training_mode(module, phase)
+        return module
 
-        def made(rows: Tensor, mirrored: Tensor) -> Tensor:
-            if earlier is None:
-                return prefix_output(module, cut, need.view(rows, mirrored))
-            with begun_at(module, earlier[0]):
-                return prefix_output(module, cut, earlier[1]["views"][need.at(rows, mirrored)].to(need.device))
+    def key_at(need: Need, cut: Cut) -> dict[str, Any]:
+        modes = {"modes": _modes(network(), cut, need.training)}
+        return {**_key(need, need.dtype), **_of_views(need), **_prefix(need, cut), **modes}
 
-        return {"views": _of_all_views(need, made)}
-
-    def check(made: Mapping[str, Tensor]) -> None:
-        whole, rest = need.copy(), need.copy()
-        for module in (whole, rest):
-            training_mode(module, phase)
-        _require_same(need, cut, whole, rest, made["views"])
-        if not _same(whole.state_dict(), rest.state_dict()):
-            raise Refused("what follows the frozen part moves otherwise on what is stored")
-
-    return Wanted(_views_key(need, cut), _by_itself(need, compute), _by_itself(need, check))
+    return _of_all_views(need, cut, network, key_at(need, cut), lambda: _earlier(need, cut, key_at))
 
 
 def evaluated_sets(need: Need, cut: Cut) -> Wanted:
@@ -118,27 +112,26 @@ def evaluated_sets(need: Need, cut: Cut) -> Wanted:
     def compute() -> dict[str, Tensor]:
         module, earlier = need.copy(), _earlier(need, cut, _evaluated_key)
         evaluation_mode(module)
-        require_room(sum(map(len, need.evaluated.values())), _one(need, module, cut))
+        image = next(iter(need.evaluated.values())).images[:1]
+        made = tried(module, cut, need.normalise(image))
+        require_room(sum(map(len, need.evaluated.values())), made[0], need.folder)
         if earlier is None:
+            sets = {name: map(need.normalise, each.images.split(BATCH)) for name, each in need.evaluated.items()}
+        else:
+            sets = {name: map(partial(own, device=need.device), each.split(BATCH)) for name, each in earlier[1].items()}
+        with begun_at(module, earlier and earlier[0]):
             return {
-                name: _joined(prefix_output(module, cut, need.normalise(batch)) for batch in each.images.split(BATCH))
-                for name, each in need.evaluated.items()
-            }
-        with begun_at(module, earlier[0]):
-            return {
-                name: _joined(prefix_output(module, cut, batch.to(need.device)) for batch in each.split(BATCH))
-                for name, each in earlier[1].items()
+                name: torch.cat([prefix_output(module, cut, batch).cpu() for batch in batches])
+                for name, batches in sets.items()
             }
 
     def check(made: Mapping[str, Tensor]) -> None:
         module = need.copy()
         evaluation_mode(module)
         for name, each in need.evaluated.items():
-            expected = module(need.normalise(each.images[:BATCH]))
-            with begun_at(module, cut):
-                found = module(made[name][:BATCH].to(need.device))
-            if not _same(found, expected):
-                raise Refused("evaluation gives other bits on what is stored")
+            require_same_evaluation(
+                module, cut, need.normalise(each.images[:BATCH]), own(made[name][:BATCH], need.device)
+            )
 
     return Wanted(_evaluated_key(need, cut), _by_itself(need, compute), _by_itself(need, check))
 
@@ -148,28 +141,71 @@ def teacher_views(need: Need, cut: Cut) -> Wanted:
 
     Not its logits: a product with so few rows and columns may round otherwise in another row.
     """
-    teacher = need.training.teacher
+    assert need.training.teacher is not None
+    teacher = teacher_of(need.training, need.device)
     assert teacher is not None
-    named = {"teacher": [plain(teacher.model), teacher.origin.content, need.training.classes]}
+    content = content_sha256([*teacher.state_dict().values()])
+    named = {"teacher": plain(need.training.teacher.model), "entry": cut.entry, "weights": content}
+    key = {**_key(need, need.dtype), **_of_views(need), **named}
+    return _of_all_views(need, cut, lambda: deepcopy(teacher), key, lambda: None, learns=False)
+
+
+def _of_all_views(
+    need: Need,
+    cut: Cut,
+    network: Callable[[], nn.Module],
+    key: Mapping[str, Any],
+    earlier: Callable[[], tuple[Cut, dict[str, Tensor]] | None],
+    learns: bool = True,
+) -> Wanted:
+    """Return what the stages of `network` before `cut` make of every view, in training's own batches and precision.
+
+    `earlier` returns what is kept at a cut before; `learns` is whether the rest of the network is to be trained.
+    """
 
     def compute() -> dict[str, Tensor]:
-        module = _teacher(need)
-        return {
-            "views": _of_all_views(need, lambda rows, mirrored: prefix_output(module, cut, need.view(rows, mirrored)))
-        }
+        before, module = earlier(), network()
+        count, views = len(need.train), torch.empty(0)
+        with need.autocast():
+            for mirrored in range(need.views):
+                for rows in torch.arange(count).split(need.size):
+                    # A last batch that is not full is filled up: other sizes may have other kernels.
+                    full = torch.cat([rows, rows.new_zeros(need.size - len(rows))])
+                    which = torch.full((need.size,), bool(mirrored))
+                    if not len(views):
+                        first = tried(network(), cut, need.view(full, which))
+                        require_room(count * need.views, first[0], need.folder)
+                        views = torch.empty(count * need.views, *first.shape[1:], dtype=first.dtype)
+                    if before is None:
+                        made = prefix_output(module, cut, need.view(full, which))
+                    else:
+                        with begun_at(module, before[0]):
+                            kept = before[1]["views"][need.at(full, which)]
+                            made = prefix_output(module, cut, kept.to(need.device))
+                    views[need.at(rows, which[: len(rows)])] = made[: len(rows)].cpu()
+        return {"views": views}
 
     def check(made: Mapping[str, Tensor]) -> None:
-        _require_same(need, cut, _teacher(need), _teacher(need), made["views"])
+        whole, rest = network(), network()
+        drawn = stream(0, "gate of the frozen prefix")
+        for _ in range(_GATE_BATCHES):  # so that images stand beside others than those beside which they were computed
+            rows = torch.from_numpy(drawn.integers(len(need.train), size=need.size))
+            mirrored = torch.from_numpy(drawn.random(need.size) < 0.5) & (need.views > 1)
+            with need.autocast():
+                kept = own(made["views"][need.at(rows, mirrored)], need.device)
+                require_same_training(whole, rest, cut, need.view(rows, mirrored), kept, learns)
 
-    return Wanted(
-        {**_key(need, need.dtype), **named, **_of_views(need)}, _by_itself(need, compute), _by_itself(need, check)
-    )
+    return Wanted(key, _by_itself(need, compute), _by_itself(need, check))
 
 
-def _teacher(need: Need) -> nn.Module:
-    module = teacher_of(need.training, need.device)
-    assert module is not None
-    return module
+def _modes(module: nn.Module, cut: Cut, training: Training) -> list[str]:
+    """Return the modules before the cut that are in training mode: dropout in front of what learns, among others."""
+    rest = rest_of(training, cut)
+    return [
+        name
+        for name, child in module.named_modules()
+        if child.training and not [*child.children()] and not any(is_under(name, prefix) for prefix in rest)
+    ]
 
 
 def _key(need: Need, dtype: torch.dtype) -> dict[str, Any]:
@@ -186,16 +222,11 @@ def _key(need: Need, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _prefix(need: Need, cut: Cut) -> dict[str, Any]:
-    weights = need.start.content_of(cut.frozen)
-    return {"model": plain(need.training.model), "entry": cut.entry, "weights": weights}
+    return {"model": plain(need.training.model), "entry": cut.entry, "weights": need.start.content_of(cut.frozen)}
 
 
 def _of_views(need: Need) -> dict[str, Any]:
     return {"images": need.train.content, "views": need.views, "batch": need.size}
-
-
-def _views_key(need: Need, cut: Cut) -> dict[str, Any]:
-    return {**_key(need, need.dtype), **_prefix(need, cut), **_of_views(need)}
 
 
 def _evaluated_key(need: Need, cut: Cut) -> dict[str, Any]:
@@ -210,58 +241,6 @@ def _earlier(need: Need, cut: Cut, key: Callable[[Need, Cut], dict[str, Any]]) -
         if path.exists():
             return before, load(path)
     return None
-
-
-def _of_all_views(need: Need, made: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Return what is made of every view, in batches of training's own size and precision."""
-    views: list[Tensor] = []
-    with need.autocast():
-        for mirrored in range(need.views):
-            for rows in torch.arange(len(need.train)).split(need.size):
-                # A last batch that is not full is filled up: other sizes may have other kernels.
-                full = torch.cat([rows, rows.new_zeros(need.size - len(rows))])
-                batch = made(full, torch.full((need.size,), bool(mirrored)))
-                if not isinstance(batch, Tensor) or batch.shape[0] != need.size:
-                    raise Refused("the frozen part does not hand on a tensor with a row for each image")
-                if not views:
-                    require_room(len(need.train) * need.views, batch[0])
-                views.append(batch[: len(rows)].cpu())
-    return torch.cat(views)
-
-
-def _require_same(need: Need, cut: Cut, whole: nn.Module, rest: nn.Module, views: Tensor) -> None:
-    """Raise Refused where a network makes something else of what is kept than another, equal one of the images.
-
-    Batches are drawn anew, so that images stand beside others than those beside which they were computed.
-    """
-    drawn = stream(0, "gate of the frozen prefix")
-    for _ in range(_GATE_BATCHES):
-        rows = torch.from_numpy(drawn.integers(len(need.train), size=need.size))
-        mirrored = torch.from_numpy(drawn.random(need.size) < 0.5) & (need.views > 1)
-        kept = views[need.at(rows, mirrored)].to(need.device)
-        torch.manual_seed(0)  # dropout in what learns
-        with need.autocast():
-            expected = whole(need.view(rows, mirrored))
-        torch.manual_seed(0)
-        with need.autocast(), begun_at(rest, cut):
-            found = rest(kept)
-        if not _same(found, expected):
-            raise Refused("in another batch the frozen part gives an image other bits")
-
-
-def _one(need: Need, module: nn.Module, cut: Cut) -> Tensor:
-    """Return what the stages before `cut` make of one evaluated image."""
-    image = next(iter(need.evaluated.values())).images[:1]
-    return prefix_output(module, cut, need.normalise(image))[0]
-
-
-def _joined(batches: Iterable[Tensor]) -> Tensor:
-    return torch.cat([batch.cpu() for batch in batches])
-
-
-def _same(a: Any, b: Any) -> bool:
-    pairs = zip(tree_leaves(a), tree_leaves(b), strict=True)
-    return all(torch.equal(x, y) for x, y in pairs if isinstance(x, Tensor))
 
 
 def _by_itself(need: Need, call: Callable[..., Any]) -> Callable[..., Any]:

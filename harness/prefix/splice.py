@@ -57,7 +57,7 @@ def begun_at(module: nn.Module, cut: Cut | None) -> Iterator[None]:
     def release(_: nn.Module, __: tuple[Any, ...]) -> Tensor:
         return arrived.pop()
 
-    frozen = [module.get_submodule(name) for name in cut.frozen]
+    frozen = {module.get_submodule(name) for name in cut.frozen}
     handles = [
         module.register_forward_pre_hook(hold),
         module.get_submodule(cut.entry).register_forward_pre_hook(release),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from harness.models import weights
 
 _SHARE_OF_MEMORY = 0.25
 """Most of this machine's memory that the tensors of one file may take."""
+
+
+_SHARE_OF_DISK = 0.25
+"""Most of what is free on the disk that they may take: checkpoints and records need it too."""
 
 
 class Refused(Exception):
@@ -67,13 +72,16 @@ def load(path: Path) -> dict[str, Tensor]:
     return dict(torch.load(path, map_location="cpu", mmap=True, weights_only=True))
 
 
-def require_room(rows: int, row: Tensor) -> None:
-    """Raise Refused where so many of such rows are more than may be kept."""
+def require_room(rows: int, row: Tensor, folder: Path) -> None:
+    """Raise Refused where so many of such rows are more than may be kept in a folder."""
     needed = rows * row.numel() * row.element_size()
-    if needed > _SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
-        raise Refused(
-            f"it would take {needed / 2**30:.1f} GiB, more than {_SHARE_OF_MEMORY:.0%} of this machine's memory"
-        )
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for share, limit, what in (
+        (_SHARE_OF_MEMORY, memory, "this machine's memory"),
+        (_SHARE_OF_DISK, shutil.disk_usage(folder).free, "what is free on the disk"),
+    ):
+        if needed > share * limit:
+            raise Refused(f"it would take {needed / 2**30:.1f} GiB, more than {share:.0%} of {what}")
 
 
 @contextmanager
