@@ -103,7 +103,7 @@ class Ground:
         edited = self.spec.weights.pretrain is not None
         source = self.facts.layout(self._model(recipe if edited else Recipe(), "source"), len(self.data.classes))
         target = self.layout(policy, recipe)
-        given = dict(source.parameters)
+        given = target.placed(dict(source.parameters))
         shared = [pair for pair in target.parameters if target.stage(pair[0]) != "head"]
         return [name for name, shape in shared if given.get(name) != shape]
 
@@ -137,7 +137,8 @@ class Ground:
         return [self._kept(each) for each in found] if spec.keep_weights else found
 
     def _model(self, recipe: Recipe, task: Task) -> Model:
-        model = self.spec.model
+        """Return the edited network; that of the source is a classifier, whatever the study is for."""
+        model = self.spec.model if task == "target" else self.spec.model.model_copy(update={"head": None})
         for surgery in _of(task, recipe.surgeries):
             model = surgery(model)
         return model
@@ -168,6 +169,10 @@ class Ground:
         """Return the classes of the old classifier that a policy keeps; raises ValueError where there is none."""
         if policy.head != "appended":
             return None
+        if self.spec.model.head:
+            raise ValueError(
+                f"{self.spec.model.head} takes the place of the old classifier, so nothing can be put on that"
+            )
         given = self.spec.weights
         if given is None or policy.init == "random":
             raise ValueError("there is no old classifier to keep: the network starts from random weights")
@@ -283,7 +288,9 @@ class Ground:
                 self._surveys[data] = survey(data, self._workspace.cache)
         found = self._surveys[data]
         with self._study.placing(*section, "data", "image_size"):
-            self.facts.check_image_size(self.spec.model, len(found.classes), data.image_size)
+            self.facts.check_image_size(
+                self._model(Recipe(), "source" if section else "target"), len(found.classes), data.image_size
+            )
         if found.train_size < train.batch_size:
             with self._study.placing(*section, "train", "batch_size"):
                 raise HarnessError(f"{train.batch_size} is more than the {found.train_size} training images")

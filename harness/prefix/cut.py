@@ -40,6 +40,8 @@ def cut_of(training: Training, layout: Layout | None = None) -> Cut | str:
     augment, recipe = training.train.augment, training.recipe
     if training.codes:
         return "a solver takes the place of training, and computes its codes once anyway"
+    if training.model.head:
+        return "boxes and masks are found on the maps of several stages"
     if layout is None:
         from harness.models.build import layout_of
 
