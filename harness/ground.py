@@ -169,10 +169,6 @@ class Ground:
         """Return the classes of the old classifier that a policy keeps; raises ValueError where there is none."""
         if policy.head != "appended":
             return None
-        if self.spec.model.head:
-            raise ValueError(
-                f"{self.spec.model.head} takes the place of the old classifier, so nothing can be put on that"
-            )
         given = self.spec.weights
         if given is None or policy.init == "random":
             raise ValueError("there is no old classifier to keep: the network starts from random weights")
@@ -243,7 +239,6 @@ class Ground:
         """Return the teacher of a training: read from a file, or trained as a whole on the same images.
 
         One of the study's own model begins with the study's weights, one of another with random ones.
-
         Where seeds draw their training images each has a teacher of its own, which saw no other images.
         """
         if wanted.model and wanted.model not in MODELS:
@@ -287,10 +282,9 @@ class Ground:
                     self._workspace.check_download(Path(data.root))
                 self._surveys[data] = survey(data, self._workspace.cache)
         found = self._surveys[data]
+        model = self._model(Recipe(), "source" if section else "target")
         with self._study.placing(*section, "data", "image_size"):
-            self.facts.check_image_size(
-                self._model(Recipe(), "source" if section else "target"), len(found.classes), data.image_size
-            )
+            self.facts.check_image_size(model, len(found.classes), data.image_size)
         if found.train_size < train.batch_size:
             with self._study.placing(*section, "train", "batch_size"):
                 raise HarnessError(f"{train.batch_size} is more than the {found.train_size} training images")

@@ -37,8 +37,8 @@ class Judged:
 def why_not(ground: Ground, policy: Policy) -> str:
     """Return why a policy means nothing on a scenario's network, data and schedule; empty where it does."""
     train, task = ground.spec.train, ground.spec.task
-    if policy.codes and task != "classification":
-        return f"a linear classifier of an image's codes has no meaning for {task}"
+    if task != "classification" and (policy.codes or policy.head == "appended"):
+        return f"{task} has no classifier of whole images, " + ("to fit to codes" if policy.codes else "old or new")
     try:
         layout = ground.layout(policy, Recipe())
         phases = resolve(policy, layout, train.weight_decay)

@@ -50,8 +50,8 @@ def with_head(head: Head, network: nn.Module, classes: int, image_size: int | No
     backbone = IntermediateLayerGetter(network, {last: "out", before: "aux"})
     auxiliary = FCNHead(_channels(network, before), classes)
     if head == "fcn":
-        return FCN(backbone, FCNHead(_channels(network, last), classes), auxiliary)
-    return DeepLabV3(backbone, DeepLabHead(_channels(network, last), classes), auxiliary)
+        return FCN(backbone, FCNHead(_channels(network, last), classes), auxiliary)  # type: ignore[no-any-return]
+    return DeepLabV3(backbone, DeepLabHead(_channels(network, last), classes), auxiliary)  # type: ignore[no-any-return]
 
 
 def _channels(network: nn.Module, stage: str) -> int:
@@ -59,7 +59,7 @@ def _channels(network: nn.Module, stage: str) -> int:
 
 
 def _faster_rcnn(network: nn.Module, classes: int, image_size: int, width: int) -> nn.Module:
-    """Return torchvision's Faster R-CNN with a feature pyramid (Lin et al. 2017); the network may be any of four stages."""
+    """Return torchvision's Faster R-CNN with a feature pyramid (Lin et al. 2017) over the four stages of a network."""
     if image_size < _LEAST_SIZE:
         raise HarnessError(
             f"faster_rcnn cannot be trained on images of {image_size} pixels: it takes {_LEAST_SIZE} and more"
@@ -68,7 +68,7 @@ def _faster_rcnn(network: nn.Module, classes: int, image_size: int, width: int) 
     channels = [_channels(network, stage) for stage in stages]
     pyramid = BackboneWithFPN(network, {stage: str(i) for i, stage in enumerate(stages)}, channels, width)
     sizes = tuple((size * image_size / _USUAL_SIZE,) for size in (32, 64, 128, 256, 512))
-    return FasterRCNN(
+    return FasterRCNN(  # type: ignore[no-any-return]
         pyramid,
         min_size=image_size,
         max_size=image_size * 1333 // _USUAL_SIZE,
@@ -93,7 +93,7 @@ def _ssdlite(network: nn.Module, classes: int, image_size: int) -> nn.Module:
     boxes = DefaultBoxGenerator([[2, 3] for _ in range(6)], min_ratio=0.2, max_ratio=0.95)
     size = (image_size, image_size)
     channels = retrieve_out_channels(backbone, size)
-    return SSD(
+    return SSD(  # type: ignore[no-any-return]
         backbone,
         boxes,
         size,
