@@ -38,7 +38,8 @@ def why_not(ground: Ground, policy: Policy) -> str:
     """Return why a policy means nothing on a scenario's network, data and schedule; empty where it does."""
     train, task = ground.spec.train, ground.spec.task
     if task != "classification" and (policy.codes or policy.head == "appended"):
-        return f"{task} has no classifier of whole images, " + ("to fit to codes" if policy.codes else "old or new")
+        what = "to fit to codes" if policy.codes else "to put a new layer on"
+        return f"{task}: there is no classifier of whole images {what}"
     try:
         layout = ground.layout(policy, Recipe())
         phases = resolve(policy, layout, train.weight_decay)

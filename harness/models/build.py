@@ -54,15 +54,15 @@ def _built(
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(derive(seed, "init"))
         network = _construct(model, kept_classes or classes)
+        if model.variant == "a":
+            edits.stride_first(network)
         if model.head and HEADS[model.head].task == "segmentation" and hasattr(network, "layer4"):
-            edits.dilate(network)  # first, so that shortcuts without a stride have nothing to average
+            edits.dilate(network)  # now, so that shortcuts without a stride have nothing to average
         # After all else is drawn, so that edited networks share the weights of what they have in common.
         if model.deep_stem:
             edits.deepen_stem(network)
         if model.avg_down:
             edits.average_shortcuts(network)
-        if model.variant == "a":
-            edits.stride_first(network)
         edits.pool_deterministically(network)
         if kept_classes:
             _append_head(model, network, kept_classes, classes)

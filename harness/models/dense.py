@@ -116,8 +116,7 @@ def run_on_shapes(module: nn.Module, images: Tensor) -> None:
     if isinstance(module, SSD):
         module.head([*module.backbone(images).values()])
     elif isinstance(module, FasterRCNN):
-        height, width = (-(-side // 32) * 32 for side in images.shape[-2:])  # as its transform pads them
-        maps = module.backbone(images.new_empty(len(images), 3, height, width))
+        maps = module.backbone(module.transform.batch_images([*images]))  # padded
         scores, _ = module.rpn.head([*maps.values()])
         heads = module.roi_heads
         most = heads.fg_bg_sampler.batch_size_per_image if module.training else module.rpn.post_nms_top_n()
