@@ -212,6 +212,7 @@ Change = Callable[[], Training]
         (lambda: two_steps(policy="head", accumulate=3), "parts of several sizes"),
         (lambda: replace(two_steps(policy="head"), diagnose=True), "inspected"),
         (lambda: two_steps(policy="head", compile="default"), "compiled as a whole"),
+        (lambda: two_steps(policy="head", model=Model(name="cifar_resnet8", head="fcn")), "maps of several stages"),
     ],
 )
 def test_refusals_have_a_reason(make: Change, why: str) -> None:

@@ -68,8 +68,8 @@ def _built(
             _append_head(model, network, kept_classes, classes)
         if model.head is None:
             return network, network
-        width = 256 if MODELS[model.name].family == "torchvision" else 64
-        return network, dense.with_head(model.head, network, classes, image_size, width)
+        small = MODELS[model.name].family != "torchvision"
+        return network, dense.with_head(model.head, network, classes, image_size, small)
 
 
 def _construct(model: Model, classes: int) -> nn.Module:

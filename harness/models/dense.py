@@ -31,19 +31,19 @@ _UNCHANGED: Any = {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
 """Images come in normalised, as for any other network."""
 
 
-def with_head(head: Head, network: nn.Module, classes: int, image_size: int | None, width: int) -> nn.Module:
+def with_head(head: Head, network: nn.Module, classes: int, image_size: int | None, small: bool) -> nn.Module:
     """Put a new `head` on `network`, a classification network that loses its classifier.
 
     `classes` are those of objects for detection, to which a background is added, and all there are for segmentation.
     Detectors scale images to a shorter side of `image_size` (SSDlite to a square of it), so that images of that size
-    stay as they are, and with it their anchors; None is what torchvision has, 800 and 320. `width` is that of the
-    pyramid of a Faster R-CNN, 256 in torchvision.
+    stay as they are, and with it their anchors; None is what torchvision has, 800 and 320. With `small` a Faster R-CNN
+    has a pyramid and a box head of a quarter of their width, as its backbone, and trains on an eighth of the regions.
     In training mode detectors map a list of images [3, h, w] and targets to a mapping of losses, in evaluation to
     boxes, labels and scores; segmentors map images [N, 3, H, W] to a mapping of logits [N, classes, H, W], `out` and
     those of an auxiliary head on the stage before, `aux`. Raises HarnessError for images that are too small.
     """
     if head == "faster_rcnn":
-        return _faster_rcnn(network, classes, image_size or _USUAL_SIZE, width)
+        return _faster_rcnn(network, classes, image_size or _USUAL_SIZE, *((64, 64) if small else (256, 512)))
     if head == "ssdlite":
         return _ssdlite(network, classes, image_size or 320)
     *_, before, last = [name for name, _ in network.named_children() if name.startswith("layer")]
@@ -58,7 +58,7 @@ def _channels(network: nn.Module, stage: str) -> int:
     return [child for child in network.get_submodule(stage).modules() if isinstance(child, nn.Conv2d)][-1].out_channels
 
 
-def _faster_rcnn(network: nn.Module, classes: int, image_size: int, width: int) -> nn.Module:
+def _faster_rcnn(network: nn.Module, classes: int, image_size: int, width: int, regions: int) -> nn.Module:
     """Return torchvision's Faster R-CNN with a feature pyramid (Lin et al. 2017) over the four stages of a network."""
     if image_size < _LEAST_SIZE:
         raise HarnessError(
@@ -75,6 +75,7 @@ def _faster_rcnn(network: nn.Module, classes: int, image_size: int, width: int) 
         rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
         box_head=TwoMLPHead(width * 7 * 7, 4 * width),
         box_predictor=FastRCNNPredictor(4 * width, classes + 1),
+        box_batch_size_per_image=regions,
         **_UNCHANGED,
     )
 

@@ -19,6 +19,8 @@ from harness.spec import Model
 from tests.watching import changed, copy_of
 
 PAIRS = [(name, head) for name, architecture in MODELS.items() for head in architecture.heads]
+MADE_OF_THE_SAME_BLOCKS = ("cifar_resnet20", "cifar_resnet32", "cifar_resnet56", "resnet34", "resnet101", "resnet152")
+"""Each as another, deeper."""
 SMALL: list[tuple[str, Head]] = [
     ("mini_resnet14", "faster_rcnn"),
     ("mobilenet_v3_small", "ssdlite"),
@@ -197,6 +199,14 @@ def test_edits_reach_the_backbone(head, edits):
     assert backbone == layout.placed(dict(layout_of(plain, 4).parameters))
 
 
+@pytest.mark.parametrize(("name", "head"), SMALL)
+def test_residual_branches_end_where_they_do_in_the_classifier(name, head):
+    """What zero γ sets."""
+    layout, plain = layout_of(Model(name=name, head=head), 4), layout_of(Model(name=name), 4)
+    assert layout.last_norms == tuple(layout.placed(dict.fromkeys(plain.last_norms)))
+    assert layout.last_norms
+
+
 # Dilation.
 
 
@@ -268,7 +278,7 @@ def test_the_smallest_images_of_a_faster_rcnn_are_those_whose_anchors_are_boxes(
         check_image_size(Model(name="mini_resnet14", head="faster_rcnn"), 3, 35)
 
 
-@pytest.mark.parametrize(("name", "head"), PAIRS)
+@pytest.mark.parametrize(("name", "head"), [pair for pair in PAIRS if pair[0] not in MADE_OF_THE_SAME_BLOCKS])
 def test_every_network_takes_images_of_64_pixels(name, head):
     check_image_size(Model(name=name, head=head), 3, 64)
 
