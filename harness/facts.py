@@ -94,13 +94,18 @@ class Facts:
 
             from harness.freezing.apply import training_mode
             from harness.models.build import build_model
+            from harness.models.dense import run_on_shapes
 
             with torch.device("meta"):
-                module = build_model(model, classes, seed=0)
+                module = build_model(model, classes, seed=0, image_size=image_size)
                 images = torch.empty(batch_size, 3, image_size, image_size)
             for phase in phases:
                 training_mode(module, phase)
-                module(images)
+                try:
+                    run_on_shapes(module, images)
+                except ValueError as error:
+                    name = f"{model.head} on {model.name}" if model.head else model.name
+                    raise ValueError(f"{name} cannot be trained on a batch of {batch_size}: {error}") from error
             return True
 
         self.recall("step", (model, classes, image_size, batch_size, tuple(phases)), find)

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.freezing.apply import evaluation_mode, training_mode
 from harness.freezing.resolve import Group, ResolvedPhase
 from harness.models.build import build_model
+from harness.models.dense import run_on_shapes
 from harness.schedule import phase_steps
 from harness.spec import Model
 from harness.training import Training
@@ -47,9 +48,10 @@ def of_forward(training: Training) -> float:
 def seconds_per_image(training: Training, device: torch.device) -> float:
     """Time the forward pass of the training's network, at its batch size or as much of it as the budget allows."""
     batch = int(min(training.train.batch_size, max(1, _BUDGET_FLOPS // of_forward(training))))
-    module = build_model(training.model, training.classes, seed=0, kept_classes=training.kept_classes).to(device)
+    size = training.data.image_size
+    module = build_model(training.model, training.classes, 0, training.kept_classes, size).to(device)
     evaluation_mode(module)
-    images = torch.zeros(batch, 3, training.data.image_size, training.data.image_size, device=device)
+    images = torch.zeros(batch, 3, size, size, device=device)
     threads = torch.get_num_threads()
     torch.set_num_threads(training.train.threads)
     try:
@@ -70,7 +72,7 @@ def _forward_s(module: nn.Module, images: Tensor, device: torch.device) -> float
 def _on_meta(model: Model, classes: int, kept_classes: int | None, image_size: int) -> tuple[nn.Module, Tensor]:
     """Return a network and two images without values."""
     with torch.device("meta"):
-        module = build_model(model, classes, seed=0, kept_classes=kept_classes)
+        module = build_model(model, classes, 0, kept_classes, image_size)
         return module, torch.empty(2, 3, image_size, image_size)
 
 
@@ -79,7 +81,7 @@ def _forward(*network: Any) -> float:
     module, images = _on_meta(*network)
     evaluation_mode(module)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(images)
+        run_on_shapes(module, images)
     return float(counter.get_total_flops()) / len(images)
 
 
@@ -104,7 +106,7 @@ def _products(*network: Any) -> tuple[_Product, ...]:
     names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     training_mode(module, ResolvedPhase(0.0, (Group(tuple(names.values()), 0.0, 1.0),), (), False))
     with FlopCounterMode(display=False) as counter, _Recorder(counter, names) as recorder:
-        module(images)
+        run_on_shapes(module, images)
     return tuple(_Product(flops / len(images), factors) for flops, factors in recorder.found)
 
 

@@ -103,7 +103,7 @@ class Ground:
         edited = self.spec.weights.pretrain is not None
         source = self.facts.layout(self._model(recipe if edited else Recipe(), "source"), len(self.data.classes))
         target = self.layout(policy, recipe)
-        given = dict(source.parameters)
+        given = target.placed(dict(source.parameters))
         shared = [pair for pair in target.parameters if target.stage(pair[0]) != "head"]
         return [name for name, shape in shared if given.get(name) != shape]
 
@@ -137,7 +137,8 @@ class Ground:
         return [self._kept(each) for each in found] if spec.keep_weights else found
 
     def _model(self, recipe: Recipe, task: Task) -> Model:
-        model = self.spec.model
+        """Return the edited network; that of the source is a classifier, whatever the study is for."""
+        model = self.spec.model if task == "target" else self.spec.model.model_copy(update={"head": None})
         for surgery in _of(task, recipe.surgeries):
             model = surgery(model)
         return model
@@ -238,7 +239,6 @@ class Ground:
         """Return the teacher of a training: read from a file, or trained as a whole on the same images.
 
         One of the study's own model begins with the study's weights, one of another with random ones.
-
         Where seeds draw their training images each has a teacher of its own, which saw no other images.
         """
         if wanted.model and wanted.model not in MODELS:
@@ -282,8 +282,9 @@ class Ground:
                     self._workspace.check_download(Path(data.root))
                 self._surveys[data] = survey(data, self._workspace.cache)
         found = self._surveys[data]
+        model = self._model(Recipe(), "source" if section else "target")
         with self._study.placing(*section, "data", "image_size"):
-            self.facts.check_image_size(self.spec.model, len(found.classes), data.image_size)
+            self.facts.check_image_size(model, len(found.classes), data.image_size)
         if found.train_size < train.batch_size:
             with self._study.placing(*section, "train", "batch_size"):
                 raise HarnessError(f"{train.batch_size} is more than the {found.train_size} training images")

@@ -17,6 +17,13 @@ from harness.tricks import Trick
 from harness.wording import some
 
 Verdict = Literal["valid", "noop", "destructive", "invalid", "excluded"]
+_OF_WHOLE_IMAGES = {
+    "augments": "it changes images alone, and the boxes or masks on them would not follow",
+    "target_maps": "it maps a distribution over the classes of an image, which has none",
+    "mixes": "it mixes distributions over the classes of two images, which have none",
+    "loss_terms": "it compares a teacher's logits over the classes of an image, which has none",
+}
+"""Seams that mean nothing where images have boxes or masks in place of one class, each with the reason."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,10 @@ class Judged:
 
 def why_not(ground: Ground, policy: Policy) -> str:
     """Return why a policy means nothing on a scenario's network, data and schedule; empty where it does."""
-    train = ground.spec.train
+    train, task = ground.spec.train, ground.spec.task
+    if task != "classification" and (policy.codes or policy.head == "appended"):
+        what = "to fit to codes" if policy.codes else "to put a new layer on"
+        return f"{task}: there is no classifier of whole images {what}"
     try:
         layout = ground.layout(policy, Recipe())
         phases = resolve(policy, layout, train.weight_decay)
@@ -44,7 +54,11 @@ def why_not(ground: Ground, policy: Policy) -> str:
 
 def judge(ground: Ground, policy: Policy, trick: Trick) -> Judged | None:
     """Return why a trick cannot mean anything under a policy (`invalid`) or does harm (`destructive`), if it does."""
-    recipe = trick(Recipe())
+    recipe, task = trick(Recipe()), ground.spec.task
+    if task != "classification":
+        for seam, reason in _OF_WHOLE_IMAGES.items():
+            if getattr(recipe, seam):
+                return Judged("invalid", f"{task}: {reason}")
     if policy.codes:
         before_training = Recipe(
             surgeries=recipe.surgeries, inits=tuple((where, init) for where, init in recipe.inits if where == "source")

@@ -29,13 +29,16 @@ def initial_model(training: Training, device: torch.device, source: weights.Stat
 
     `source` are the weights of the origin, where they have been read already.
     """
-    module = build_model(training.model, training.classes, training.seed, training.kept_classes)
+    module = build_model(
+        training.model, training.classes, training.seed, training.kept_classes, training.data.image_size
+    )
+    layout = layout_of(training.model, training.classes, training.kept_classes)
     origin = training.origin
     if origin:
         given = weights.read(Path(origin.path)) if source is None else source
-        weights.load_backbone(module, given, training.head, origin.partial)
+        weights.load_backbone(module, layout.placed(given), training.head, origin.partial)
     for _, init in training.recipe.inits:
-        init(module, layout_of(training.model, training.classes, training.kept_classes))
+        init(module, layout)
     seed_layers(training)
     return module.to(device).to(memory_format=compute.memory_format(training.train))
 

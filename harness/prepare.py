@@ -12,7 +12,7 @@ from harness import data
 from harness.data.split import partition
 from harness.errors import HarnessError
 from harness.models import weights
-from harness.models.build import build_model
+from harness.models.build import build_model, layout_of
 from harness.plan import Plan
 from harness.training import Training
 
@@ -54,7 +54,8 @@ def _check_fit(training: Training) -> None:
     with torch.device("meta"):
         module = build_model(training.model, training.classes, seed=0, kept_classes=training.kept_classes)
     try:
-        state = weights.read(Path(training.origin.path))
+        layout = layout_of(training.model, training.classes, training.kept_classes)
+        state = layout.placed(weights.read(Path(training.origin.path)))
         weights.check_backbone(module, state, training.head, training.origin.partial)
     except HarnessError as error:
         raise HarnessError(f"weights {training.origin.path}: {error}") from None

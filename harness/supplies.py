@@ -16,6 +16,7 @@ from harness.digest import digest
 from harness.freezing.check import State
 from harness.learner import initial_model, seed_layers
 from harness.models import weights
+from harness.models.build import layout_of
 from harness.start import Start
 from harness.training import Origin, Training
 
@@ -54,13 +55,15 @@ class Supplies:
 
     def _initial(self, training: Training) -> Start:
         source = self.source(training.origin)
-        return Start(initial_model(training, self.device, source), source)
+        layout = layout_of(training.model, training.classes, training.kept_classes)
+        return Start(initial_model(training, self.device, source), layout.placed(source))
 
 
 def _start_of(training: Training) -> str:
     """Return what stands for all that a network depends on before its first step."""
     named = (training.model, training.classes, training.kept_classes, training.head, training.origin)
-    return digest([*named, training.recipe.inits, training.seed, training.train.channels_last])
+    size = training.data.image_size if training.model.head else None  # which the anchors of detectors go by
+    return digest([*named, training.recipe.inits, training.seed, training.train.channels_last, size])
 
 
 class _Kept(Generic[_Thing]):

@@ -99,9 +99,9 @@ def test_what_is_raised_is_not_remembered(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-@pytest.mark.parametrize("kept_classes", [None, 7])
-def test_a_layout_comes_back_as_it_was(tmp_path, kept_classes):
-    model = Model(name="mini_resnet14", deep_stem=True)
+@pytest.mark.parametrize(("head", "kept_classes"), [(None, None), (None, 7), ("faster_rcnn", None)])
+def test_a_layout_comes_back_as_it_was(tmp_path, head, kept_classes):
+    model = Model(name="mini_resnet14", deep_stem=True, head=head)
     expected = layout_of(model, 3, kept_classes)
     assert Facts(tmp_path).layout(model, 3, kept_classes) == expected
     again = Facts(tmp_path)

@@ -5,6 +5,7 @@ import pytest
 from harness import specfile
 from harness.errors import HarnessError
 from harness.plan import make_plan
+from harness.tricks import TRICKS
 from tests.watching import run
 
 MINI = "model={name: mini_resnet14, variant: a}"
@@ -211,3 +212,80 @@ def test_what_is_left_of_the_designs_is_balanced(planned):
     ]
     assert set(reasons(plan, "destructive")) == {"full | zero_gamma", "head | zero_gamma"}
     assert set(reasons(plan, "invalid")) == {"full | resnet_c", "head | resnet_c"}
+
+
+# Detection and segmentation.
+
+SEGMENTATION = ["task=segmentation", "model={name: mini_resnet14, variant: a, head: fcn}", "data.image_size=32"]
+DETECTION = ["task=detection", "model={name: mini_resnet14, variant: a, head: faster_rcnn}", "data.image_size=64"]
+TASKS = pytest.mark.parametrize("task", [SEGMENTATION, DETECTION], ids=["segmentation", "detection"])
+OF_WHOLE_IMAGES = {
+    "label_smoothing": "distribution over the classes of an image",
+    "distillation": "a teacher's logits over the classes of an image",
+    "trivial_augment": "the boxes or masks on them would not follow",
+    "random_erasing": "the boxes or masks on them would not follow",
+    "mixup": "mixes distributions over the classes",
+    "cutmix": "mixes distributions over the classes",
+}
+
+
+@TASKS
+def test_tricks_on_the_class_of_an_image_are_invalid_where_it_has_boxes_or_masks(planned, task):
+    """All others mean what they do in classification."""
+    left = [trick for trick in TRICKS if trick not in OF_WHOLE_IMAGES]
+    tricks = f"tricks=[{', '.join(sorted(TRICKS))}]"
+    plan = planned(*task, tricks, "policies=[full]", "weights=null", "train.batch_size=4", "seeds=1", LONG)
+    said = reasons(plan, "invalid")
+    name = task[0].partition("=")[2]
+    assert {cell.removeprefix("full | ") for cell in said} == set(OF_WHOLE_IMAGES)
+    for trick, reason in OF_WHOLE_IMAGES.items():
+        assert said[f"full | {trick}"].startswith(f"{name}: ")
+        assert reason in said[f"full | {trick}"]
+    assert set(cells(plan)) == {f"full | {trick}" for trick in ["baseline", *left]}
+    assert all(r.training.model.head for r in plan.replicates)
+
+
+@TASKS
+def test_policies_on_a_classifier_are_invalid_where_there_is_none(planned, task):
+    policies = ["full", "svm_codes", "softmax_codes", "extra_fc", "last_3_fc", "last_3_stages_bn_frozen"]
+    plan = planned(*task, f"policies=[{', '.join(policies)}]", "tricks={}", "seeds=1")
+    said = reasons(plan, "invalid")
+    assert {cell.partition(" ")[0]: why.partition(";")[0].partition(": ")[2] for cell, why in said.items()} == {
+        "svm_codes": "there is no classifier of whole images to fit to codes",
+        "softmax_codes": "there is no classifier of whole images to fit to codes",
+        "extra_fc": "there is no classifier of whole images to put a new layer on",
+        "last_3_fc": "",
+    }
+    assert said["last_3_fc | baseline"].startswith("'fc' matches nothing")
+    assert cells(plan) == ["full | baseline", "last_3_stages_bn_frozen | baseline"]
+
+
+@TASKS
+def test_a_backbone_is_pretrained_as_a_classifier_and_fits(planned, task):
+    plan = planned(*task, "policies=[full]", "tricks=[resnet_c, resnet_d]", "seeds=1")
+    assert set(verdicts(plan).values()) == {"valid"}
+    assert [p.training.model.head for p in plan.prerequisites] == [None] * 3
+    assert {(p.training.model.deep_stem, p.training.model.avg_down) for p in plan.prerequisites} == {
+        (False, False),
+        (True, False),
+        (False, True),
+    }
+    assert not any(r.training.origin.partial for r in plan.replicates)
+
+
+@TASKS
+def test_a_backbone_of_another_stem_is_not_filled_from_weights_without_it(planned, task):
+    plan = planned(*task, "policies=[full]", "tricks={resnet_c: {where: target}}", "seeds=1")
+    stem = "backbone.body.conv1.0.weight" if "faster_rcnn" in task[1] else "backbone.conv1.0.weight"
+    (reason,) = reasons(plan, "destructive").values()
+    assert reason.startswith(f"the pretrained weights do not fit, and these would start at random: {stem}")
+
+
+@pytest.mark.parametrize(("head", "runs"), [("deeplabv3", ["bn_only"]), ("fcn", ["head", "bn_only"])])
+def test_a_batch_of_one_image_is_invalid_where_it_is_pooled_to_one_pixel(planned, head, runs):
+    """DeepLab's pooling branch is new, and its batch norm follows the batches wherever the head learns."""
+    model = f"model={{name: mini_resnet14, head: {head}}}"
+    plan = planned(*SEGMENTATION, model, "train.batch_size=1", "tricks={}", "policies=[head, bn_only]", "seeds=1")
+    assert cells(plan) == [f"{policy} | baseline" for policy in runs]
+    for reason in reasons(plan, "invalid").values():
+        assert reason.startswith("deeplabv3 on mini_resnet14 cannot be trained on a batch of 1: ")

@@ -418,6 +418,7 @@ Change = Callable[[], Training]
         (lambda: two_steps(policy="full"), NOTHING_FROZEN),
         (lambda: two_steps(policy="head_bn"), NOTHING_FROZEN),
         (lambda: two_steps(policy="head", compile="default"), "compiled as a whole"),
+        (lambda: two_steps(policy="head", model=Model(name="cifar_resnet8", head="fcn")), "maps of several stages"),
     ],
 )
 def test_refusals_have_a_reason(make: Change, why: str) -> None:

@@ -4,9 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from harness import specfile
+from harness.digest import plain
 from harness.errors import HarnessError
 from harness.freezing.policies import POLICIES
-from harness.spec import Train
+from harness.spec import Model, Train
 
 
 def refusal(path, *overrides):
@@ -319,3 +320,43 @@ def test_no_part_of_a_batch_is_a_single_image(batch_size: int, accumulate: int) 
     with pytest.raises(ValidationError, match="parts of one image"):
         Train(epochs=1, batch_size=batch_size, accumulate=accumulate, lr=0.1)
     assert Train(epochs=1, batch_size=2 * accumulate, accumulate=accumulate, lr=0.1).accumulate == accumulate
+
+
+@pytest.mark.parametrize(
+    ("task", "head", "legal"),
+    [
+        ("segmentation", "none", "fcn, deeplabv3"),
+        ("detection", "fcn", "faster_rcnn, ssdlite"),
+        ("classification", "faster_rcnn", "none"),
+    ],
+)
+def test_a_task_wants_a_head_of_its_own(write_spec, task, head, legal):
+    model = "{name: resnet18}" if head == "none" else f"{{name: resnet18, head: {head}}}"
+    path = write_spec(("model: {name: cifar_resnet8}", f"model: {model}\ntask: {task}"))
+    said = f"task {task} does not fit `head: {head}` of the model; legal: {legal}"
+    assert refusal(path) == f"{path}:2: model: {said}"
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "said"),
+    [
+        ("cifar_resnet8", "faster_rcnn", "a residual network with outputs at strides 4, 8, 16 and 32; legal: mini"),
+        ("resnet50", "ssdlite", "a MobileNet of torchvision's; legal: mobilenet_v2, mobilenet_v3_small, mobilenet_v3"),
+        ("vgg16", "fcn", "a residual network with known stages; legal: cifar_resnet8"),
+    ],
+)
+def test_a_head_wants_a_backbone_it_fits(write_spec, name, head, said):
+    path = write_spec(("{name: cifar_resnet8}", f"{{name: {name}, head: {head}}}"))
+    assert refusal(path).startswith(f"{path}:2: model: {name} cannot be the backbone of {head}, which wants {said}")
+
+
+def test_a_network_with_stages_of_ones_own_has_no_head(write_spec):
+    stages = "{features: [features], head: [classifier]}"
+    path = write_spec(("{name: cifar_resnet8}", f"{{name: convnext_tiny, stages: {stages}, head: fcn}}"))
+    assert "convnext_tiny cannot be the backbone of fcn" in refusal(path)
+
+
+def test_a_classification_network_is_what_it_was_before_there_were_heads():
+    """So that trainings of before keep their identity."""
+    assert "head" not in plain(Model(name="resnet18"))
+    assert plain(Model(name="resnet18", head="fcn")) == {**plain(Model(name="resnet18")), "head": "fcn"}

@@ -288,7 +288,7 @@ STUDIES = {
     "bn_batch_size": "95e32822815a8b75",
     "cifar10_transfer": "56c1a0a64a63eff8",
     "cs231n_scenarios": "9ca9a52d6f2f57aa",
-    "freeze_x_tricks": "a85c10937a4c95af",
+    "freeze_x_tricks": "62adbb930c68da67",
     "quickstart": "a4d857e48302cc37",
 }
 """The grids of the studies that were run before; one that asks something else now has another."""

@@ -15,10 +15,12 @@ from harness.bits import state_sha256
 from harness.freezing.check import same_bits
 from harness.learner import initial_model
 from harness.models import weights
+from harness.models.build import build_model, layout_of
 from harness.records import Finished
+from harness.spec import Model
 from harness.supplies import Supplies
 from harness.train import train
-from harness.training import Origin
+from harness.training import Origin, Training
 from harness.tricks.ema import EmaTrick
 from harness.tricks.zero_gamma import ZeroGammaTrick
 from tests.watching import CPU, two_steps
@@ -90,6 +92,37 @@ def test_no_more_than_two_of_a_kind_are_kept(tmp_path: Path, counted: Callable[[
     for seed in (0, 1, 0, 2, 0, 1):
         given.start(two_steps(seed=seed))
     assert [training.seed for training, *_ in built] == [0, 1, 2, 1]
+
+
+def sized(training: Training, size: int) -> Training:
+    return replace(training, data=training.data.model_copy(update={"image_size": size}))
+
+
+def test_a_detector_begins_with_the_backbone_of_a_classifier(tmp_path: Path) -> None:
+    """And says so: nothing but its head is not in the weights that it was made from."""
+    model = Model(name="mini_resnet14", head="faster_rcnn")
+    classifier = build_model(Model(name="mini_resnet14"), 5, seed=7).state_dict()
+    torch.save(classifier, tmp_path / "w.pt")
+    training = sized(
+        replace(
+            two_steps(model=model), head=layout_of(model, 2).head, origin=Origin("content", str(tmp_path / "w.pt"))
+        ),
+        40,
+    )
+    start = Supplies(tmp_path, CPU).start(training)
+    state = start.copy().state_dict()
+    backbone = {name for name in state if name.startswith("backbone.body.")}
+    assert {f"backbone.body.{name}" for name in classifier if not name.startswith("fc.")} == backbone
+    assert all(same_bits(state[name], classifier[name.removeprefix("backbone.body.")]) for name in backbone)
+    assert set(start.changed(state, frozenset())) == set(state) - backbone
+
+
+def test_detectors_of_images_of_two_sizes_are_two_networks(tmp_path: Path) -> None:
+    """Their anchors differ; of classification networks one serves all sizes."""
+    model, given = Model(name="mini_resnet14", head="faster_rcnn"), Supplies(tmp_path, CPU)
+    detectors = [given.start(sized(two_steps(model=model), size)).copy() for size in (40, 80)]
+    assert [each.get_submodule("transform").min_size for each in detectors] == [(40,), (80,)]
+    assert given.start(sized(two_steps(), 8)) is given.start(sized(two_steps(), 16))
 
 
 def test_what_is_said_of_the_weights_is_that_of_their_file(tmp_path: Path) -> None:

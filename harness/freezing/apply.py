@@ -5,8 +5,15 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.ssd import SSD
 
 from harness.freezing.resolve import ResolvedPhase
+
+_LOSSES = (GeneralizedRCNN, RegionProposalNetwork, RoIHeads, SSD)
+"""Detectors and their parts, whose training mode means nothing but that they compute losses."""
 
 
 def begin_phase(module: nn.Module, phase: ResolvedPhase) -> None:
@@ -34,13 +41,14 @@ def training_mode(module: nn.Module, phase: ResolvedPhase) -> None:
     follow, in evaluation mode they stay, whether or not γ and β learn. Every other module trains where a parameter
     below it learns. One without parameters (dropout, stochastic depth) goes with the layer that it feeds in a
     `Sequential`, else with the module around it: so a frozen part drops nothing, and none of its inputs is dropped.
+    A detector computes its losses whatever of it learns.
     """
     trainable, following = phase.trainable, set(phase.bn_stats)
 
     def visit(child: nn.Module, name: str, inherited: bool) -> None:
         below = [f"{name}.{key}" if name else key for key, _ in child.named_parameters()]
         learns = any(key in trainable for key in below) if below else inherited
-        child.training = name in following if isinstance(child, BatchNorm) else learns
+        child.training = name in following if isinstance(child, BatchNorm) else learns or isinstance(child, _LOSSES)
         fed = learns
         for key, grandchild in reversed(list(child.named_children())):
             path = f"{name}.{key}" if name else key

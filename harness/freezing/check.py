@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchvision.models.detection.ssd import SSD
 
 from harness.freezing.resolve import ResolvedPhase
+from harness.models.zoo import HEADS
 
 State = dict[str, Tensor]
 
@@ -37,16 +39,26 @@ def verify(module: nn.Module, before: State, phase: ResolvedPhase, optimizer: Op
     """Compare the module with its `snapshot` from the start of `phase`; raises FreezeViolation naming what is wrong.
 
     A parameter meant to learn may stand still where its updates are too small for its floats: a γ of 1 at a tiny rate.
+    One in the head of an SSD may where its gradients are 0: each part of it finds boxes of one size, and images may
+    have none.
     """
     parameters = dict(module.named_parameters())
     changed = moved(module, before)
     stray = sorted(changed - phase.moving)
     still = (phase.moving & set(before)) - changed
-    stuck = sorted(name for name in still if name not in parameters or _could_move(parameters[name], optimizer))
+    idle = {name for name in still & {*parameters} if _has_nothing_to_find(module, name, parameters[name])}
+    stuck = sorted(name for name in still - idle if name not in parameters or _could_move(parameters[name], optimizer))
     if stray:
         raise FreezeViolation(f"frozen but moved: {', '.join(stray)}")
     if stuck:
         raise FreezeViolation(f"meant to learn but did not move: {', '.join(stuck)}")
+
+
+def _has_nothing_to_find(module: nn.Module, name: str, parameter: Tensor) -> bool:
+    """Whether a parameter belongs to a part of an SSD's head that no box came to, by its last gradient."""
+    gradient = parameter.grad
+    in_head = isinstance(module, SSD) and name.startswith(tuple(f"{part}." for part in HEADS["ssdlite"].parts))
+    return in_head and gradient is not None and not gradient.any()
 
 
 def _could_move(parameter: Tensor, optimizer: Optimizer) -> bool:

@@ -2,7 +2,7 @@
 
 `trainable` and `bn_stats` are selections, read from left to right; each entry adds to what is selected:
 
-- `all` or `none`; `bn`, every batch norm;
+- `all` or `none`; `bn`, every batch norm before the head;
 - a stage of the model (`stem`, `stage1`, …, `fc` where there is one, `head`);
 - `last N`, the last N stages before the head;
 - `last N layers`, the last N convolutions or linear layers before the head, in the model's order (in which the
@@ -13,7 +13,9 @@
 - `not X` takes the selection of X away again.
 
 `trainable` selects parameters, `bn_stats` the batch norms whose running statistics follow the batches. The affine
-parameters and the running statistics of batch norm are two separate axes: "freezing batch norm" may mean either.
+parameters and the running statistics of batch norm are two separate axes: "freezing batch norm" may mean either. A head
+is new, and there is nothing to keep in it: where it has batch norms of its own (those for boxes and masks may), their
+statistics follow the batches wherever they learn, and nowhere else.
 """
 
 from harness.freezing.policy import Codes, Phase, Policy
@@ -103,6 +105,11 @@ POLICIES: dict[str, Policy] = {
     **_last_stages(1),
     **_last_stages(2),
     **_last_stages(3),
+    "last_3_stages_bn_frozen": Policy(
+        about="Head and last 3 stages learn but batch norm: γ, β and the statistics stay.",
+        source="torchvision's detection reference (FrozenBatchNorm2d, trainable_backbone_layers=3)",
+        phases=(Phase(trainable=("last 3", "not bn", "head"), bn_stats=("none",)),),
+    ),
     "last_3_fc": Policy(
         about="The three fully connected layers of VGG or AlexNet learn.",
         source="SPPnet, He et al. 2014",

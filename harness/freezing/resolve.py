@@ -85,7 +85,9 @@ def _resolve_phase(
                     decay *= rule.weight_decay_factor
                     lr_factor *= rule.lr_factor
             groups.setdefault((decay, lr_factor), []).append(name)
-    following = select(phase.bn_stats, layout.norms, layout)
+    # A head is new: the statistics of its batch norms are nobody's to keep, and follow where the head learns.
+    new = {name for name in layout.norms if layout.stage(name) == "head"}
+    following = select(phase.bn_stats, layout.norms, layout) - new | {n for n in new if f"{n}.weight" in trainable}
     return ResolvedPhase(
         start=phase.start,
         groups=tuple(Group(tuple(names), *factors) for factors, names in groups.items()),
@@ -116,7 +118,8 @@ def _match(entry: str, names: Sequence[str], layout: Layout) -> set[str]:
         case ["none"]:
             return set()
         case ["bn"]:
-            return {name for name in names if name in layout.norms or name.rpartition(".")[0] in layout.norms}
+            norms = {norm for norm in layout.norms if layout.stage(norm) != "head"}
+            return {name for name in names if name in norms or name.rpartition(".")[0] in norms}
         case ["from", begin]:
             return _among(names, _from(begin, layout))
         case ["last", count]:

@@ -20,6 +20,26 @@ def stride_first(module: nn.Module) -> None:
             block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
 
 
+def dilate(module: nn.Module) -> None:
+    """Let the last two of four stages keep the size of their maps: stride 8 in place of 32 (Chen et al. 2017, §3.1).
+
+    What follows a stride that is gone looks further apart, so that each output pixel that the strided network has
+    stays the same. torchvision's `replace_stride_with_dilation`, for networks of BasicBlocks too.
+    """
+    dilation = 1
+    for stage in ("layer3", "layer4"):
+        wider = dilation
+        for child in module.get_submodule(stage).modules():
+            if isinstance(child, BasicBlock | Bottleneck):
+                child.stride = 1
+            elif isinstance(child, nn.Conv2d):
+                if child.kernel_size == (3, 3):
+                    child.dilation = child.padding = (wider, wider)
+                if child.stride == (2, 2):
+                    child.stride, wider = (1, 1), 2 * dilation
+        dilation *= 2
+
+
 def deepen_stem(module: nn.Module) -> None:
     """Put three 3×3 convolutions of w/2, w/2 and w channels in place of a 7×7 of w (ResNet-C, He et al. 2018, §4.2)."""
     stem = module.get_submodule("conv1")

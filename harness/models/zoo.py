@@ -11,6 +11,26 @@ The prefixes of a stage are in forward order: the output of the last one's modul
 """
 Part = Literal["variant", "deep_stem", "avg_down"]
 """What may vary in a residual network: where bottlenecks have their stride, the stem, the downsampling shortcuts."""
+Task = Literal["classification", "detection", "segmentation"]
+Head = Literal["faster_rcnn", "ssdlite", "fcn", "deeplabv3"]
+"""What finds boxes or masks on top of a backbone, in place of its classifier."""
+
+
+@dataclass(frozen=True)
+class NewHead:
+    """What is new in a network with such a head."""
+
+    task: Task
+    parts: tuple[str, ...]
+    """Name prefixes of all of it, in forward order."""
+
+
+HEADS: dict[Head, NewHead] = {
+    "faster_rcnn": NewHead("detection", ("backbone.fpn", "rpn", "roi_heads")),
+    "ssdlite": NewHead("detection", ("backbone.extra", "head")),
+    "fcn": NewHead("segmentation", ("classifier", "aux_classifier")),
+    "deeplabv3": NewHead("segmentation", ("classifier", "aux_classifier")),
+}
 
 
 @dataclass(frozen=True)
@@ -25,6 +45,8 @@ class Architecture:
     """Layers, where the family is built by depth."""
     min_size: int = 1
     """Pixels on a side of the smallest images it can be trained on."""
+    heads: tuple[Head, ...] = ()
+    """What can find boxes or masks on top of it."""
 
 
 def _features(*lengths: int) -> Stages:
@@ -66,6 +88,9 @@ _INCEPTION: Stages = (
     ("head", ("AuxLogits.fc", "fc")),
 )
 _LINEAR_HEAD: Stages = (("head", ("classifier.1",)),)
+_MASKS: tuple[Head, ...] = ("fcn", "deeplabv3")
+_PYRAMID: tuple[Head, ...] = ("faster_rcnn", *_MASKS)
+_LIGHT: tuple[Head, ...] = ("ssdlite",)
 # Stages end where a VGG pools, and where the width of a mobile network's blocks changes.
 _TORCHVISION: dict[str, Architecture] = {
     "inception_v3": Architecture("torchvision", _INCEPTION, min_size=299),
@@ -73,19 +98,22 @@ _TORCHVISION: dict[str, Architecture] = {
     "vgg16_bn": Architecture("torchvision", _features(7, 7, 10, 10, 10) + _classifier(6), min_size=32),
     "alexnet": Architecture("torchvision", _features(3, 3, 2, 2, 3) + _classifier(6), min_size=63),
     "densenet121": Architecture("torchvision", _DENSENET, min_size=29),
-    "mobilenet_v2": Architecture("torchvision", _features(1, 1, 2, 3, 4, 3, 3, 2) + _LINEAR_HEAD),
-    "mobilenet_v3_small": Architecture("torchvision", _features(1, 1, 2, 3, 2, 4) + _classifier(3)),
-    "mobilenet_v3_large": Architecture("torchvision", _features(1, 1, 2, 3, 4, 2, 4) + _classifier(3)),
+    "mobilenet_v2": Architecture("torchvision", _features(1, 1, 2, 3, 4, 3, 3, 2) + _LINEAR_HEAD, heads=_LIGHT),
+    "mobilenet_v3_small": Architecture("torchvision", _features(1, 1, 2, 3, 2, 4) + _classifier(3), heads=_LIGHT),
+    "mobilenet_v3_large": Architecture("torchvision", _features(1, 1, 2, 3, 4, 2, 4) + _classifier(3), heads=_LIGHT),
     "efficientnet_b0": Architecture("torchvision", _features(1, 1, 1, 1, 1, 1, 1, 2) + _LINEAR_HEAD),
 }
 _BASIC: tuple[Part, ...] = ("deep_stem", "avg_down")
 _BOTTLENECK: tuple[Part, ...] = ("variant", *_BASIC)
 
 MODELS: dict[str, Architecture] = {
-    **{f"cifar_resnet{depth}": Architecture("cifar_resnet", _CIFAR, ("avg_down",), depth) for depth in (8, 20, 32, 56)},
-    "mini_resnet14": Architecture("mini_resnet", _RESNET, _BOTTLENECK),
-    **{f"resnet{depth}": Architecture("torchvision", _RESNET, _BASIC) for depth in (18, 34)},
-    **{f"resnet{depth}": Architecture("torchvision", _RESNET, _BOTTLENECK) for depth in (50, 101, 152)},
+    **{
+        f"cifar_resnet{depth}": Architecture("cifar_resnet", _CIFAR, ("avg_down",), depth, heads=_MASKS)
+        for depth in (8, 20, 32, 56)
+    },
+    "mini_resnet14": Architecture("mini_resnet", _RESNET, _BOTTLENECK, heads=_PYRAMID),
+    **{f"resnet{depth}": Architecture("torchvision", _RESNET, _BASIC, heads=_PYRAMID) for depth in (18, 34)},
+    **{f"resnet{depth}": Architecture("torchvision", _RESNET, _BOTTLENECK, heads=_PYRAMID) for depth in (50, 101, 152)},
     **_TORCHVISION,
 }
 
@@ -93,6 +121,13 @@ _WITHOUT: dict[Part, str] = {
     "variant": "it has no bottleneck blocks, whose stride could lie in one convolution or another",
     "deep_stem": "it has no 7×7 stem, in whose place three 3×3 convolutions could stand",
     "avg_down": "it has no downsampling shortcuts, which could average instead of skipping pixels",
+}
+
+_WANTED: dict[Head, str] = {
+    "faster_rcnn": "a residual network with outputs at strides 4, 8, 16 and 32",
+    "ssdlite": "a MobileNet of torchvision's",
+    "fcn": "a residual network with known stages",
+    "deeplabv3": "a residual network with known stages",
 }
 
 
@@ -103,3 +138,11 @@ def refusal(model: str, part: Part) -> str | None:
     if part in MODELS[model].parts:
         return None
     return f"{part} means nothing for {model}: {_WITHOUT[part]}"
+
+
+def refusal_of_head(model: str, head: Head) -> str | None:
+    """Return why a model cannot be the backbone of `head`; None where it can."""
+    if model in MODELS and head in MODELS[model].heads:
+        return None
+    legal = ", ".join(name for name, architecture in MODELS.items() if head in architecture.heads)
+    return f"{model} cannot be the backbone of {head}, which wants {_WANTED[head]}; legal: {legal}"

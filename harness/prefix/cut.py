@@ -72,6 +72,8 @@ def refusal(training: Training, cuts: tuple[Cut | None, ...]) -> str:
     """Return why nothing is kept of what its frozen stages make of images, as a clause; empty where something is."""
     if training.codes:
         return "a solver takes the place of training, and computes its codes once anyway"
+    if training.model.head:
+        return "boxes and masks are found on the maps of several stages"
     if not cuts[0]:
         return NOTHING_FROZEN
     if training.train.compile != "none":

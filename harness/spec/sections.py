@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from harness.errors import unknown
-from harness.models.zoo import MODELS, Part, refusal
+from harness.models.zoo import MODELS, Head, Part, refusal, refusal_of_head
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -213,6 +213,8 @@ class Model(Section):
         tuple[tuple[str, Annotated[tuple[str, ...], Field(min_length=1)]], ...] | None, BeforeValidator(_pairs)
     ] = None
     """A mapping from each stage, the last being `head`, to prefixes or globs of the names in it, in forward order."""
+    head: Head | None = _setting(None)
+    """What finds boxes or masks on the network as its backbone; None leaves it a classifier."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -230,6 +232,8 @@ class Model(Section):
         for part, wanted in other.items():
             if wanted and (reason := refusal(self.name, part)):
                 raise ValueError(reason)
+        if self.head and (reason := refusal_of_head(self.name, self.head)):
+            raise ValueError(reason)
         return self
 
     def edited(self, part: Part, value: str | bool) -> Self:

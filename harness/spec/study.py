@@ -20,6 +20,7 @@ from pydantic import (
 from harness.artifacts import finals
 from harness.errors import unknown
 from harness.freezing.policies import POLICIES, Policy
+from harness.models.zoo import HEADS, Task
 from harness.spec import axes as axis
 from harness.spec.designs import Design, Exclusion, Fault, Requirement, faults
 from harness.spec.execution import Execution
@@ -173,6 +174,8 @@ class Spec(Section):
     name: Annotated[str, AfterValidator(_check_name)]
     about: str = ""
     """What the study asks and what answer is expected."""
+    task: Task = "classification"
+    """What the networks are trained for; detection and segmentation want a `head` of the model."""
     model: Model
     weights: Weights | None = None
     """None starts from random weights."""
@@ -207,6 +210,15 @@ class Spec(Section):
     execution: Execution = Execution()
     keep_weights: bool = False
     """Whether the weights of every training are kept for `harness export`; each takes as much disk as the network."""
+
+    @field_validator("model")
+    @classmethod
+    def _check_head(cls, model: Model, info: ValidationInfo) -> Model:
+        task = info.data.get("task")
+        if task and task != (HEADS[model.head].task if model.head else "classification"):
+            legal = ", ".join(name for name, head in HEADS.items() if head.task == task) or "none"
+            raise ValueError(f"task {task} does not fit `head: {model.head or 'none'}` of the model; legal: {legal}")
+        return model
 
     @field_validator("train")
     @classmethod

@@ -104,6 +104,7 @@ CHANGES: dict[str, Mapping[int, Keys]] = {
     "last_3_stages_bn_affine": {0: either(LAST_3, affine)},
     "last_3_stages_bn_stats": {0: either(LAST_3, statistics)},
     "last_3_stages_bn": {0: either(LAST_3, in_norm)},
+    "last_3_stages_bn_frozen": {0: lambda key: LAST_3(key) and not in_norm(key)},
     "surgical_first": {0: parts("conv1", "bn1", "layer1", "fc")},
     "surgical_middle": {0: parts("layer2", "fc")},
     "lp_ft": {0: HEAD, 5: everything},
