@@ -21,10 +21,12 @@ from harness.artifacts import METRICS
 from harness.errors import unknown
 from harness.freezing.policies import POLICIES, Policy
 from harness.spec import axes as axis
+from harness.spec.data import Data
 from harness.spec.designs import Design, Exclusion, Fault, Requirement, faults
 from harness.spec.execution import Execution
 from harness.spec.primary import Primary
-from harness.spec.sections import Data, Model, Positive, Rate, Section, Train, Weights, crop_fits
+from harness.spec.section import Positive, Rate, Section
+from harness.spec.sections import Model, Train, Weights, augment_fits
 
 _MOST_SEEDS = 10_000
 _FIRST_TUNING_SEED = 1_000_000
@@ -207,7 +209,7 @@ class Spec(Section):
     @field_validator("train")
     @classmethod
     def _check_train(cls, train: Train, info: ValidationInfo) -> Train:
-        return crop_fits(train, info)
+        return augment_fits(train, info)
 
     @field_validator("policies")
     @classmethod
