@@ -1,0 +1,1 @@
+"""What classification, detection and segmentation each mean."""
