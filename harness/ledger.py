@@ -69,7 +69,7 @@ class Ledger:
         """A checkpoint goes when the end of its training is logged: a kill between the two loses nothing."""
         self._plan, self._log, self._checkpoints = plan, log, checkpoints
         self.speed = Speed(plan, device)
-        self.score = score_of(task_of(plan.study.spec))
+        self.score = score_of(plan.study.spec.task)
         self._runs: dict[str, str] = {}
         self._epochs: dict[str, list[Epoch]] = defaultdict(list)
         self._retried: dict[str, list[str]] = defaultdict(list)

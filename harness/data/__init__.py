@@ -73,7 +73,7 @@ def survey(data: Data, cache: Path | None = None) -> Survey:
                 f"{data.root} holds one class, {catalogue.classes[0]!r}; a classifier needs two or more folders"
             )
         content = catalogue.content(cache)
-    found = [sizes(given, data, name) for name, given in counts.items()]
+    found = [sizes(given, data, f"class {name!r}") for name, given in counts.items()]
     train, val, test = (sum(getattr(size, split) for size in found) for split in ("train", "val", "test"))
     return Survey(tuple(counts), train, val, test, content)
 

@@ -17,44 +17,52 @@ from harness.seeds import stream
 from harness.training import Training
 
 
-class Batches:
-    """The batches of a training, each random step with a stream of its own, so that no trick shifts another's draws."""
+class Passes:
+    """Passes over training images, each random step with a stream of its own, so that no trick shifts another's."""
+
+    def __init__(self, training: Training, images: int, *streams: np.random.Generator) -> None:
+        """`images` are counted; `streams` are all that is drawn from, but for the order."""
+        self._batch_size, self._images_of_a_pass = training.train.batch_size, images
+        self._order = stream(training.seed, "order")
+        self._streams = (self._order, *streams)
+        self.per_epoch = images // self._batch_size
+        if not self.per_epoch:
+            raise ValueError(f"{images} training images do not fill a batch of {self._batch_size}")
+
+    def state(self) -> list[Any]:
+        """Return how far each stream was drawn, for `restore` between two passes."""
+        return [generator.bit_generator.state for generator in self._streams]
+
+    def restore(self, state: list[Any]) -> None:
+        """Go on where the batches of the same training had this `state`."""
+        for generator, drawn in zip(self._streams, state, strict=True):
+            generator.bit_generator.state = drawn
+
+    def order(self) -> Tensor:
+        """Draw the rows of the images of one pass, batch after batch; what fills no batch is left out."""
+        rows = torch.from_numpy(self._order.permutation(self._images_of_a_pass))
+        return rows[: self.per_epoch * self._batch_size]
+
+
+class Batches(Passes):
+    """The batches of a training for classification."""
 
     def __init__(self, training: Training, images: Images, device: torch.device) -> None:
         self._training, self._images = training, images
         self._normalise = Normalise(training.data, device)
-        self._order, self._crop, self._flip, self._window, self._colour, self._choice = (
-            stream(training.seed, name) for name in ("order", "crop", "flip", "window", "colour", "choice of mix")
-        )
+        self._crop, self._flip, self._window, self._colour, self._choice = drawn = [
+            stream(training.seed, name) for name in ("crop", "flip", "window", "colour", "choice of mix")
+        ]
         # Each of its own, by its kind: another trick beside it, or another order, shifts no draw.
         self._augments = [(augment, _own_stream(training, augment)) for augment in training.recipe.augments]
         self._mixes = [(mix, _own_stream(training, mix)) for mix in training.recipe.mixes]
-        self.per_epoch = len(images) // training.train.batch_size
-        if not self.per_epoch:
-            raise ValueError(f"{len(images)} training images do not fill a batch of {training.train.batch_size}")
-
-    def state(self) -> list[Any]:
-        """Return how far each stream was drawn, for `restore` between two passes."""
-        return [generator.bit_generator.state for generator in self._generators()]
-
-    def restore(self, state: list[Any]) -> None:
-        """Go on where the batches of the same training had this `state`."""
-        for generator, drawn in zip(self._generators(), state, strict=True):
-            generator.bit_generator.state = drawn
-
-    def _generators(self) -> list[np.random.Generator]:
         own = [generator for _, generator in (*self._augments, *self._mixes)]
-        return [self._order, self._crop, self._flip, self._window, self._colour, self._choice, *own]
+        super().__init__(training, len(images), *drawn, *own)
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images [N, 3, H, W] and targets [N, K] of one pass; a last batch that is not full is left out."""
         for images, labels in self._images.batches(self.order(), self._training.train.batch_size):
             yield self._prepare(images, labels)
-
-    def order(self) -> Tensor:
-        """Draw the rows of the images of one pass, batch after batch."""
-        rows = torch.from_numpy(self._order.permutation(len(self._images)))
-        return rows[: self.per_epoch * self._training.train.batch_size]
 
     def targets(self, labels: Tensor) -> Tensor:
         """Return targets [N, K] of images that are not mixed."""

@@ -63,12 +63,12 @@ class Catalogue:
         `cache` remembers the digests of files. Raises HarnessError for a file that cannot be read.
         """
         sha = hashlib.sha256(DECODER.encode())
-        rows = zip(self.labels.tolist(), self.given.tolist(), self._digests(cache), strict=True)
+        rows = zip(self.labels.tolist(), self.given.tolist(), self.digests(cache), strict=True)
         for label, given, (place, image) in rows:
             sha.update(f"{place}\t{self.classes[label]}\t{given}\t{image}\n".encode())
         return sha.hexdigest()[:16]
 
-    def _digests(self, cache: Path | None) -> Iterator[tuple[str, str]]:
+    def digests(self, cache: Path | None) -> Iterator[tuple[str, str]]:
         """Yield the place of each image in the data set, and the digest of its bytes."""
         with _Remembered(self.root, cache) as digest_of:
             for row, image in enumerate(self.images):

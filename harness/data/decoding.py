@@ -157,12 +157,16 @@ def decode(image: Image, size: int) -> np.ndarray:
     """
     if not isinstance(image, str):
         return _fitted(PIL.Image.fromarray(np.ascontiguousarray(image)).convert("RGB"), size)
+    return _fitted(rgb_of(image), size)
+
+
+def rgb_of(file: str, upright: bool = True) -> PIL.Image.Image:
+    """Decode a file, turned upright unless its pixels are wanted as they lie; raises HarnessError naming it."""
     try:
-        with PIL.Image.open(image) as opened:
-            rgb = _to_rgb(ImageOps.exif_transpose(opened))
+        with PIL.Image.open(file) as opened:
+            return _to_rgb(ImageOps.exif_transpose(opened) if upright else opened)
     except Exception as error:  # the decoders of Pillow raise errors of every kind
-        raise HarnessError(f"cannot read image {image}: {error}") from error
-    return _fitted(rgb, size)
+        raise HarnessError(f"cannot read image {file}: {error}") from error
 
 
 def _fitted(rgb: PIL.Image.Image, size: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -51,19 +51,15 @@ class ImageSet:
             yield self.images[index], self.labels[index]
 
 
-class StreamedImages:
-    """Images decoded by worker processes while the device trains on those before them."""
+class Stream:
+    """Batches decoded by worker processes while the device trains on those before them."""
 
-    def __init__(
-        self, images: Undecoded, rows: np.ndarray, labels: np.ndarray, workers: int, device: torch.device
-    ) -> None:
-        """`rows` [N] of `images` are this set; no `workers` decode in this process. They start with the first batch."""
-        self.labels = torch.from_numpy(labels).to(device)
-        self._rows, self._device = rows, device
+    def __init__(self, undecoded: Any, workers: int, device: torch.device) -> None:
+        """`undecoded[rows]` is a whole batch; no `workers` decode in this process. They start with the first batch."""
         self._asked: list[list[int]] = []
         self._pass = 0
-        self._loader: DataLoader[Tensor] = DataLoader(
-            images,  # type: ignore[arg-type]  # whose items are whole batches
+        self._loader: DataLoader[Any] = DataLoader(
+            undecoded,
             sampler=self._asked,
             batch_size=None,
             num_workers=workers,
@@ -73,16 +69,34 @@ class StreamedImages:
             generator=torch.Generator(),
         )
 
+    def __call__(self, batches: list[list[int]]) -> Iterator[Any]:
+        """Yield the batch of each of these lists of rows; a new pass ends the one before it."""
+        self._pass += 1
+        mine = self._pass
+        self._asked[:] = batches
+        for batch in self._loader:
+            yield batch
+            if mine != self._pass:
+                raise RuntimeError("another pass over these images has begun, which ended this one")
+
+
+class StreamedImages:
+    """Images decoded whenever they are asked for."""
+
+    def __init__(
+        self, images: Undecoded, rows: np.ndarray, labels: np.ndarray, workers: int, device: torch.device
+    ) -> None:
+        """`rows` [N] of `images` are this set."""
+        self.labels = torch.from_numpy(labels).to(device)
+        self._rows, self._device = rows, device
+        self._stream = Stream(images, workers, device)
+
     def __len__(self) -> int:
         return len(self.labels)
 
     def batches(self, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images and labels of `rows`, `batch_size` at a time; a new pass ends the one before it."""
-        self._pass += 1
-        mine = self._pass
-        self._asked[:] = [self._rows[index.numpy()].tolist() for index in rows.split(batch_size)]
+        decoded = self._stream([self._rows[index.numpy()].tolist() for index in rows.split(batch_size)])
         labels = self.labels[sent(rows, self._device)].split(batch_size)
-        for images, batch_labels in zip(self._loader, labels, strict=True):
+        for images, batch_labels in zip(decoded, labels, strict=True):
             yield images.to(self._device, non_blocking=True), batch_labels
-            if mine != self._pass:
-                raise RuntimeError("another pass over these images has begun, which ended this one")

@@ -25,7 +25,7 @@ class Sizes:
 
 
 def sizes(given: Mapping[int, int], data: Data, name: str) -> Sizes:
-    """Return the sizes of the splits of class `name`, of which `given` counts the images by split given.
+    """Return the sizes of the splits of what is called `name`, of which `given` counts the images by split given.
 
     What the publisher gave to test or validation stays there; a split that was not given takes its share of the rest,
     test first. Raises HarnessError where a class has too few images.
@@ -38,9 +38,9 @@ def sizes(given: Mapping[int, int], data: Data, name: str) -> Sizes:
     test, val = min(test, data.test_per_class or test), min(val, data.val_per_class or val)
     train = rest if data.train_per_class is None else data.train_per_class
     if rest < max(train, 1):
-        wanted = f", fewer than train_per_class = {train}" if data.train_per_class else ""
+        wanted = f", fewer than the {train} asked for" if data.train_per_class else ""
         raise HarnessError(
-            f"class {name!r} has {max(rest, 0)} images left to train on beside {val} for validation and {test} for test"
+            f"{name} has {max(rest, 0)} images left to train on beside {val} for validation and {test} for test"
             + wanted
         )
     return Sizes(train, val, test)

@@ -24,6 +24,7 @@ class Pool:
     labels: np.ndarray
     given: np.ndarray
     classes: tuple[str, ...]
+    """One where images have no class of their own."""
     keys: np.ndarray | None = None
     """`key_of` each image [N], where it is known; None looks at the images."""
 
@@ -50,7 +51,8 @@ def partition(pool: Pool, data: Data, seed: int) -> Parts:
     for label, name in enumerate(pool.classes):
         here = pool.labels == label
         rows = {part: np.flatnonzero(here & (given == part)) for part in (TRAIN, VAL, TEST, OPEN)}
-        size = sizes({part: len(found) for part, found in rows.items()}, data, name)
+        called = f"class {name!r}" if len(pool.classes) > 1 else name
+        size = sizes({part: len(found) for part, found in rows.items()}, data, called)
         rest = fixed.permutation(np.concatenate([rows[OPEN], rows[TRAIN]]))
         if not len(rows[TEST]):
             rows[TEST], rest = np.split(rest, [size.test])

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Literal
 
+from harness.tasks.metrics import Task
+
 Stages = tuple[tuple[str, tuple[str, ...]], ...]
 """Each stage with the prefixes of the names in it, ordered from stem to head.
 
@@ -11,7 +13,6 @@ The prefixes of a stage are in forward order: the output of the last one's modul
 """
 Part = Literal["variant", "deep_stem", "avg_down"]
 """What may vary in a residual network: where bottlenecks have their stride, the stem, the downsampling shortcuts."""
-Task = Literal["classification", "detection", "segmentation"]
 Head = Literal["faster_rcnn", "ssdlite", "fcn", "deeplabv3"]
 """What finds boxes or masks on top of a backbone, in place of its classifier."""
 

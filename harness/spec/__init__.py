@@ -1,9 +1,10 @@
 """What a user may write in a spec. Unknown keys are refused; every field says its default and its meaning."""
 
 from harness.spec.axes import Levels
+from harness.spec.data import Data
 from harness.spec.designs import DesignOf, Exclusion, Fraction, RandomOrders, Requirement
 from harness.spec.primary import Primary
-from harness.spec.sections import Augment, Compile, Data, Model, OptimizerSpec, Pretrain, StepDecay, Train, Weights
+from harness.spec.sections import Augment, Compile, Model, OptimizerSpec, Pretrain, StepDecay, Train, Weights
 from harness.spec.study import Spec, Throughput, TrickSpec, Tune
 
 __all__ = [

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, mod
 from harness import fractions
 from harness.errors import unknown
 from harness.spec.axes import level_name
-from harness.spec.sections import Positive, Section
+from harness.spec.section import Positive, Section
 
 MOST_FACTORS = 12
 """Tricks of a full factorial at most: 4,096 trick sets."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from harness.spec.sections import Positive, Rate, Section
+from harness.spec.section import Positive, Rate, Section
 
 
 class Execution(Section):

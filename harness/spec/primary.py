@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from harness.spec.sections import Section
+from harness.spec.section import Section
 
 Kind = Literal["one_in", "leave_one_out", "step", "main", "interaction", "shapley", "combined", "synergy", "policy"]
 Names = str | Annotated[tuple[str, ...], Field(min_length=1)]

@@ -1,108 +1,20 @@
-"""The sections that describe one training: images, network, weights and optimization."""
+"""The sections that describe one training beside its images: network, weights and optimization."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from harness.errors import unknown
 from harness.models.zoo import MODELS, Head, Part, refusal, refusal_of_head
+from harness.spec.data import SCENES, Data
+from harness.spec.section import Positive, Rate, Section, setting
 
-Positive = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Compile = Literal["none", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 """Modes of torch.compile, and none."""
 _SELECTIONS = ("all", "none", "bn")
 """What policies select besides stages."""
-
-
-def _no_identity(default: Any) -> Any:
-    """Declare a field that changes no number of a training, so that it is no part of its identity."""
-    return Field(default=default, json_schema_extra={"identity": False})
-
-
-def _setting(default: Any, **constraints: Any) -> Any:
-    """Declare a field that is part of a training's identity where it is used, for trainings are older than it."""
-    return Field(default=default, json_schema_extra={"identity": "unless default"}, **constraints)
-
-
-class Section(BaseModel):
-    """A part of a spec."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Data(Section):
-    """The images, and how they are split."""
-
-    name: Literal[
-        "digits",
-        "image_folder",
-        "cifar10",
-        "cifar100",
-        "mnist",
-        "fashion_mnist",
-        "svhn",
-        "stl10",
-        "flowers102",
-        "oxford_iiit_pet",
-        "food101",
-        "dtd",
-        "caltech101",
-        "fgvc_aircraft",
-        "eurosat",
-        "imagenette",
-        "imagenet",
-    ]
-    """Digits lie inside scikit-learn; all but `image_folder` are read by torchvision's loaders."""
-    root: str | None = None
-    """Folder of the images, as torchvision lays them out for a published set; relative to the spec's own folder."""
-    download: bool = _no_identity(False)
-    """Have torchvision fetch a published set into `root` where it is not there."""
-    stream: bool | Literal["auto"] = _no_identity("auto")
-    """Decode images anew for every batch; `auto` does so where they would fill more than 4 GiB decoded."""
-    workers: Annotated[int, Field(ge=0)] = _no_identity(2)
-    """Processes of each training that decode streamed images; with 0 the training decodes them itself."""
-    classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
-    """Class names in the order of the labels; None takes all."""
-    image_size: Positive = 32
-    """Pixels on a side."""
-    shift: tuple[Literal["invert", "rotate90", "rotate180"], ...] = ()
-    """What sets these images apart from the source task, applied to all splits."""
-    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Share of each class for test, where the publisher gave no test split."""
-    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of what is left of each class for validation."""
-    test_per_class: Positive | None = None
-    val_per_class: Positive | None = None
-    """Images of each class, instead of a share."""
-    train_per_class: Positive | None = None
-    """Training images of each class, drawn anew by each seed; None takes all that are left."""
-    split_seed: int = 0
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[Rate, Rate, Rate] = (0.229, 0.224, 0.225)
-    """Normalisation of images in [0, 1]; ImageNet's by default."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.name != "digits" and self.root is None:
-            raise ValueError(f"{self.name} needs `root`, the folder of the images")
-        if self.download and self.name in ("digits", "image_folder", "imagenet"):
-            raise ValueError(f"{self.name} cannot be fetched by `download`")
-        if self.name == "digits":
-            if self.root is not None:
-                raise ValueError("digits lie inside scikit-learn and have no `root`")
-            if self.stream is True:
-                raise ValueError("digits are small and cannot be streamed; leave `stream` out")
-            if self.image_size % 8:
-                raise ValueError(f"digits are 8×8 pixels: image_size must be a multiple of 8, not {self.image_size}")
-            for name in self.classes or ():
-                if name not in "0123456789" or len(name) != 1:
-                    raise ValueError(unknown("class of digits", name, "0123456789"))
-        if self.classes and len(set(self.classes)) < len(self.classes):
-            raise ValueError("a class is named twice")
-        return self
 
 
 class Augment(Section):
@@ -117,8 +29,14 @@ class Augment(Section):
     color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
     """How far factors on brightness, contrast and saturation may be from 1; the paper's is 0.4, 0 is none."""
 
+    rescale: tuple[Rate, Rate] | None = setting(None)
+    """Range of the factor by which an image and its mask are scaled before a square of `image_size` is cut, filled up
+    with what no loss counts; torchvision's, for segmentation, is [0.5, 2]."""
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.rescale and self.rescale[0] > self.rescale[1]:
+            raise ValueError(f"rescale: the lower end comes first, not {self.rescale[0]} before {self.rescale[1]}")
         if self.crop_padding and self.resized_crop:
             raise ValueError("crop_padding and resized_crop are two kinds of random crop; choose one")
         return self
@@ -153,7 +71,7 @@ class Train(Section):
 
     epochs: Positive
     batch_size: Positive
-    accumulate: int = _setting(1, ge=1)
+    accumulate: int = setting(1, ge=1)
     """Parts of a batch, one after another, their gradients added up before a step; batch norm sees a part at a time."""
     lr: Rate
     """Base learning rate, by which every factor is multiplied."""
@@ -164,11 +82,11 @@ class Train(Section):
     augment: Augment = Augment()
     threads: Positive = 1
     """Processor threads of each training; more than one changes bits, so it belongs to the spec."""
-    channels_last: bool = _setting(False)
+    channels_last: bool = setting(False)
     """Let the values of a pixel lie side by side in memory, where 16-bit convolutions on a GPU are fastest."""
-    fused: bool = _setting(False)
+    fused: bool = setting(False)
     """Take each optimizer step in one kernel; SGD, Adam, AdamW and Adagrad have one."""
-    compile: Compile = _setting("none")
+    compile: Compile = setting("none")
     """How torch.compile makes the network of a training step into kernels; evaluation is never compiled."""
 
     @model_validator(mode="after")
@@ -213,7 +131,7 @@ class Model(Section):
         tuple[tuple[str, Annotated[tuple[str, ...], Field(min_length=1)]], ...] | None, BeforeValidator(_pairs)
     ] = None
     """A mapping from each stage, the last being `head`, to prefixes or globs of the names in it, in forward order."""
-    head: Head | None = _setting(None)
+    head: Head | None = setting(None)
     """What finds boxes or masks on the network as its backbone; None leaves it a classifier."""
 
     @model_validator(mode="after")
@@ -253,9 +171,17 @@ def _check_stages(model: str, stages: list[str]) -> None:
             raise ValueError(f"{stage!r} cannot name a stage; use letters, digits and '_', and none of {_SELECTIONS}")
 
 
-def crop_fits(train: Train, info: ValidationInfo) -> Train:
-    """Return `train`; raises ValueError where its crops reach beyond the images of the data beside it."""
+def augment_fits(train: Train, info: ValidationInfo) -> Train:
+    """Return `train`; raises ValueError where its augmentation cannot be done with the data beside it."""
     data = info.data.get("data")
+    augment = train.augment
+    if data and data.name in SCENES and (augment.crop_padding or augment.resized_crop):
+        raise ValueError(
+            f"augment: {'crop_padding' if augment.crop_padding else 'resized_crop'} moves images without their boxes "
+            "and masks; with scenes use flip, color_jitter and, with masks, rescale"
+        )
+    if data and data.name not in SCENES and augment.rescale:
+        raise ValueError(f"augment: rescale is for images with masks, and not for {data.name}; use resized_crop")
     if data and train.augment.crop_padding >= data.image_size:
         raise ValueError(
             f"crop_padding must be below image_size = {data.image_size}: a border is reflected from inside"
@@ -273,7 +199,7 @@ class Pretrain(Section):
     @field_validator("train")
     @classmethod
     def _check_train(cls, train: Train, info: ValidationInfo) -> Train:
-        return crop_fits(train, info)
+        return augment_fits(train, info)
 
 
 class Weights(Section):

@@ -20,13 +20,15 @@ from pydantic import (
 from harness.artifacts import finals
 from harness.errors import unknown
 from harness.freezing.policies import POLICIES, Policy
-from harness.models.zoo import HEADS, Task
+from harness.models.zoo import HEADS
 from harness.spec import axes as axis
+from harness.spec.data import Data
 from harness.spec.designs import Design, Exclusion, Fault, Requirement, faults
 from harness.spec.execution import Execution
 from harness.spec.primary import Primary
-from harness.spec.sections import Data, Model, Positive, Rate, Section, Train, Weights, crop_fits
-from harness.tasks.metrics import METRICS, score_of
+from harness.spec.section import Positive, Rate, Section
+from harness.spec.sections import Model, Train, Weights, augment_fits
+from harness.tasks.metrics import METRICS, Task, score_of
 
 _MOST_SEEDS = 10_000
 _FIRST_TUNING_SEED = 1_000_000
@@ -223,7 +225,7 @@ class Spec(Section):
     @field_validator("train")
     @classmethod
     def _check_train(cls, train: Train, info: ValidationInfo) -> Train:
-        return crop_fits(train, info)
+        return augment_fits(train, info)
 
     @field_validator("policies")
     @classmethod

@@ -15,6 +15,7 @@ from harness.data.published import PUBLISHED
 from harness.data.sizes import OPEN, TEST, TRAIN, VAL
 from harness.errors import HarnessError
 from harness.spec import Data
+from harness.spec.data import SCENES
 from tests.data.publishers import MAKE, SIDE, pixels
 from tests.samples import pixels_of
 
@@ -75,7 +76,7 @@ def pool_of(data, cache):
 
 
 def test_the_spec_names_every_set():
-    assert {*PUBLISHED, "digits", "image_folder"} == set(get_args(Data.model_fields["name"].annotation))
+    assert {*PUBLISHED, *SCENES, "digits", "image_folder"} == set(get_args(Data.model_fields["name"].annotation))
     assert set(MAKE) == set(SPLITS) == set(PUBLISHED)
 
 

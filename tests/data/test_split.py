@@ -126,7 +126,7 @@ def test_class_with_too_few_images_is_named(given, options):
 
 
 def test_too_few_images_names_how_many_were_asked_for():
-    with pytest.raises(HarnessError, match=r"6 images left .* 1 for validation and 3 for test.* train_per_class = 7"):
+    with pytest.raises(HarnessError, match=r"6 images left .* 1 for validation and 3 for test, fewer than the 7"):
         sizes({OPEN: 10}, settings(train_per_class=7), "rare")
 
 

@@ -1,0 +1,70 @@
+"""How good detections are, and how good they are without looking."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics.detection import MeanAveragePrecision
+
+from harness.data.scene_sets import Objects, Scenes
+
+_ELEVEN = [tenth / 10 for tenth in range(11)]
+
+
+def scores(predictions: Sequence[Objects], targets: Sequence[Objects]) -> dict[str, float]:
+    """Return mean average precision over the classes that the targets have, NaN where they have none that counts.
+
+    A prediction holds the `boxes` [D, 4], `labels` [D] and `scores` [D] of one image, of which the 100 highest count; a
+    target `boxes` [M, 4], `labels` [M] and maybe `iscrowd` [M]. A detection finds an object of its class where their
+    IoU reaches the threshold and no detection with a higher score has found that object.
+
+    - map50: at IoU 0.5, the area under precision as a function of recall, precision being the highest at this recall or
+      a higher one, read off at recalls 0, 0.01, … 1. VOC 2010 and later take the same curve at every step of it.
+    - map50_11: the same read off at recalls 0, 0.1, … 1 alone, as VOC 2007 does.
+    - map: the mean of the first over IoU 0.50, 0.55, … 0.95, as COCO does.
+
+    Objects with `iscrowd` (the difficult ones of VOC) count neither as found nor as missed. Neither does a detection of
+    their class that finds no other object and has the threshold's share of its own area in one of them: COCO's rule.
+    VOC's asks for the IoU with the difficult object instead, so that a small detection inside it is false.
+    """
+    found = [_on_cpu(each, ("boxes", "scores", "labels")) for each in predictions]
+    truth = [_on_cpu(each, ("boxes", "labels", "iscrowd")) for each in targets]
+    coco = _computed(MeanAveragePrecision(backend="faster_coco_eval"), found, truth)
+    eleven = MeanAveragePrecision(iou_thresholds=[0.5], rec_thresholds=_ELEVEN, backend="faster_coco_eval")
+    result = {"map50": coco["map_50"], "map50_11": _computed(eleven, found, truth)["map"], "map": coco["map"]}
+    return {name: value if value >= 0 else math.nan for name, value in result.items()}
+
+
+def _computed(metric: MeanAveragePrecision, found: list[Objects], truth: list[Objects]) -> dict[str, float]:
+    metric.warn_on_many_detections = False  # that 100 of them count is said above
+    metric.update(found, truth)
+    return {name: value.item() for name, value in metric.compute().items() if value.numel() == 1}
+
+
+def _on_cpu(objects: Objects, names: Sequence[str]) -> Objects:
+    return {name: objects[name].cpu() for name in names if name in objects}
+
+
+def constant(train: Scenes, split: Scenes) -> dict[str, float]:
+    """Return the scores on `split` of one box in every image, whatever it shows.
+
+    It is the mean box, in shares of width and height, of the most frequent class in `train`.
+    """
+    labels = torch.cat([each["labels"] for each in train.objects]).cpu()
+    most = labels.bincount().argmax()
+    shares = [_shares(each["boxes"].cpu(), size) for each, size in zip(train.objects, train.sizes, strict=True)]
+    mean = torch.cat(shares)[labels == most].mean(0, keepdim=True)
+    guesses = [{"boxes": mean * _ends(size), "labels": most[None], "scores": torch.ones(1)} for size in split.sizes]
+    return scores(guesses, split.objects)
+
+
+def _shares(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    return boxes / _ends(size)
+
+
+def _ends(size: tuple[int, int]) -> Tensor:
+    height, width = size
+    return torch.tensor([width, height, width, height], dtype=torch.float32)
