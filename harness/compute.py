@@ -8,13 +8,13 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from harness.errors import NotThere
 from harness.spec import Compile, Train
 
-Forward = Callable[[nn.Module, Tensor], Any]
-"""Maps a network and its images [N, 3, H, W] to what the network makes of them."""
+Forward = Callable[..., Any]
+"""Maps a network and what it takes, images [N, 3, H, W] for one, to what it makes of that."""
 
 
 def memory_format(train: Train) -> torch.memory_format:
@@ -47,8 +47,8 @@ def check(train: Train, device: torch.device | str) -> None:
         )
 
 
-def _plain(module: nn.Module, images: Tensor) -> Any:
-    return module(images)
+def _plain(module: nn.Module, *taken: Any) -> Any:
+    return module(*taken)
 
 
 @cache

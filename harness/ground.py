@@ -280,7 +280,8 @@ class Ground:
             with self._study.placing(*section, "data", *(("root",) if data.root else ("classes",))):
                 if data.root and data.download:
                     self._workspace.check_download(Path(data.root))
-                self._surveys[data] = survey(data, self._workspace.cache)
+                task = "classification" if section else self.spec.task  # a source is always a classifier
+                self._surveys[data] = survey(data, self._workspace.cache, task)
         found = self._surveys[data]
         model = self._model(Recipe(), "source" if section else "target")
         with self._study.placing(*section, "data", "image_size"):

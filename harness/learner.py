@@ -21,6 +21,7 @@ from harness.prefix.batch import Batch
 from harness.prefix.splice import begun_at
 from harness.recipe import Average
 from harness.seeds import derive
+from harness.tasks.task import task_of
 from harness.training import Training
 
 
@@ -72,7 +73,7 @@ class Learner:
         """Begin with `module` in `phase`, by default the training's first."""
         self.module, self._training = module, training
         self._device = next(module.parameters()).device
-        recipe = training.recipe
+        recipe, self._task = training.recipe, task_of(training)
         self._forward = compute.forward_of(training.train, self._device)
         self._dtype = recipe.precision.dtype(self._device.type) if recipe.precision else torch.float32
         if self._dtype == torch.bfloat16 and self._device.type == "cpu":
@@ -150,8 +151,8 @@ class Learner:
 
     def _loss(self, batch: Batch) -> Tensor:
         with begun_at(self.module, batch.cut):
-            made = self._forward(self.module, batch.inputs)
-        loss = outputs.loss(made, batch.targets)
+            made = self._forward(self.module, *self._task.taken(batch))
+        loss = self._task.loss(made, batch.targets)
         if self._teacher is None:
             return loss
         seen = batch.inputs if batch.teacher_inputs is None else batch.teacher_inputs

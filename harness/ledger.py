@@ -23,7 +23,7 @@ from harness.plan import Candidate, Plan, Replicate
 from harness.records import PASSING, Diagnosed, Epoch, Failed, Finished, Retried, Started
 from harness.speed import Speed, csv_bytes
 from harness.summary import describe_data
-from harness.tasks.metrics import score_of, task_of
+from harness.tasks.metrics import score_of
 from harness.training import Training
 from harness.versions import versions
 from harness.views import CURRENT

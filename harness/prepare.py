@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from harness import data
-from harness.data.split import partition
+from harness.data import scenes
+from harness.data.split import Parts, partition
 from harness.errors import HarnessError
 from harness.models import weights
 from harness.models.build import build_model, layout_of
@@ -32,12 +33,20 @@ def prepare(plan: Plan, cache: Path) -> None:
     for training in {(t.data, t.data_root): t for t in by_batch}.values():  # of each, the one of the largest batch
         located = training.located_data
         if located.name != "digits":  # they are known to be well, and take a second to import
-            parts = partition(data.decode(located, training.data_content, cache), located, training.seed)
-            if len(parts.train) < training.train.batch_size:
+            parts = _parts(training, cache)
+            if parts and len(parts.train) < training.train.batch_size:
                 raise HarnessError(
                     f"{located.root}: once {parts.duplicates_dropped} copies are dropped, {len(parts.train)} training "
                     f"images are left, fewer than batch_size = {training.train.batch_size}"
                 )
+
+
+def _parts(training: Training, cache: Path) -> Parts | None:
+    """Read every file of a training's images; returns which are in which split, None of those that are well."""
+    located, content = training.located_data, training.data_content
+    if training.task != "classification":
+        return scenes.check(located, training.task, content, training.seed, cache)
+    return partition(data.decode(located, content, cache), located, training.seed)
 
 
 def _loaded(training: Training) -> Iterator[Training]:

@@ -19,13 +19,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from harness.data.batches import Batches
+from harness.data.batches import Passes
 from harness.learner import Learner, initial_model
 from harness.prefix.batch import Batch
 from harness.records import Probed, now
 from harness.schedule import phase_steps
 from harness.seeds import stream
 from harness.supplies import Supplies
+from harness.tasks.task import task_of
 from harness.training import Training
 
 
@@ -48,7 +49,7 @@ def probe(
                 continue
             try:
                 torch.set_num_threads(training.train.threads)
-                batches = Batches(training, supplies.splits(training).train, device)
+                batches = task_of(training).batches(training, supplies.splits(training).train, device)
                 if number == 0:
                     memory[training.digest] = _peak_memory(training, batches, device)
                 rate = _images_per_s(training, batches, steps, supplies)
@@ -58,7 +59,7 @@ def probe(
             yield Probed(training.digest, now(), number, rate, memory[training.digest])
 
 
-def _images_per_s(training: Training, batches: Batches, steps: int, supplies: Supplies) -> float:
+def _images_per_s(training: Training, batches: Passes, steps: int, supplies: Supplies) -> float:
     """Return images per second over a whole training: each phase timed, weighted by the steps it takes."""
     total = training.train.epochs * batches.per_epoch
     begins = [*phase_steps(training.phases, total), total]
@@ -75,7 +76,7 @@ def _images_per_s(training: Training, batches: Batches, steps: int, supplies: Su
     return training.train.batch_size / seconds
 
 
-def _steps(learner: Learner, batches: Batches, count: int, training: Training) -> None:
+def _steps(learner: Learner, batches: Passes, count: int, training: Training) -> None:
     endless = (batch for _ in cycle([None]) for batch in batches.epoch())
     for images, targets in islice(endless, count):
         learner.step(Batch(images, targets), training.train.lr)
@@ -86,12 +87,12 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _peak_memory(training: Training, batches: Batches, device: torch.device) -> int:
+def _peak_memory(training: Training, batches: Passes, device: torch.device) -> int:
     """Return the peak over the phases of a training."""
     return max(_phase_peak_memory(training, index, batches, device) for index in range(len(training.phases)))
 
 
-def _phase_peak_memory(training: Training, index: int, batches: Batches, device: torch.device) -> int:
+def _phase_peak_memory(training: Training, index: int, batches: Passes, device: torch.device) -> int:
     """Return the peak bytes of tensors over two steps of a phase: weights, gradients, optimizer, batch, activations.
 
     On CUDA the allocator's own peak; on a CPU the live tensor storages, counted operation by operation, since the

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.leading import family, leaders
 from harness.packing import steps_per_epoch
 from harness.prefix.cut import Cut, cuts_of, endless_views, refusal
-from harness.tasks.metrics import score_of, task_of
+from harness.tasks.metrics import score_of
 from harness.tricks import TRICKS
 from harness.versions import versions
 
@@ -27,7 +27,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
     """Return what is planned; it suffices to report on the grid without its data or weights."""
     spec = plan.study.spec
     scenarios = plan.study.scenarios
-    first, task = scenarios[0].levels, task_of(spec)
+    first, task = scenarios[0].levels, spec.task
     return {
         "name": spec.name,
         **({} if task == "classification" else {"task": task}),

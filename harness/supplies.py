@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from harness import data
-from harness.data import Splits
+from harness.data import scenes
 from harness.digest import digest
 from harness.freezing.check import State
 from harness.learner import initial_model, seed_layers
@@ -29,15 +29,21 @@ class Supplies:
     def __init__(self, cache: Path, device: torch.device, reuse: Path | None = None) -> None:
         """`reuse` is a folder of what processes share of frozen parts and leading phases; None shares nothing."""
         self.cache, self.device, self.reuse = cache, device, reuse
-        self._splits: _Kept[Splits] = _Kept()
+        self._splits: _Kept[Any] = _Kept()
         self._sources: _Kept[State] = _Kept()
         self._starts: _Kept[Start] = _Kept()
         self._views: _Kept[Tensor] = _Kept()
 
-    def splits(self, training: Training) -> Splits:
-        """Return the images of a training; raises HarnessError where they are not those that were planned."""
-        wanted = (training.located_data, training.data_content, training.seed)
-        return self._splits.get(wanted, lambda: data.load(*wanted, self.cache, self.device))
+    def splits(self, training: Training) -> Any:
+        """Return the images of a training, as its task has them; raises HarnessError where they are not as planned."""
+        located, content, seed = training.located_data, training.data_content, training.seed
+
+        def load() -> Any:
+            if training.task == "classification":
+                return data.load(located, content, seed, self.cache, self.device)
+            return scenes.load(located, training.task, content, seed, self.cache, self.device)
+
+        return self._splits.get((located, training.task, content, seed), load)
 
     def source(self, origin: Origin | None) -> State:
         """Return the weights that a training begins from, empty where it begins from random ones."""

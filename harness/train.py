@@ -14,7 +14,6 @@ from harness.bulk import Course, Step, together
 from harness.checkpoint import Checkpoint
 from harness.data.normalise import Normalise
 from harness.diagnose import diagnose
-from harness.evaluate import top1
 from harness.freezing import check
 from harness.learner import Learner
 from harness.models import weights
@@ -24,6 +23,7 @@ from harness.prefix.kept import Kept, kept_of
 from harness.records import Diagnosed, Epoch, Finished, Record, now
 from harness.schedule import learning_rates, phase_numbers
 from harness.supplies import Supplies
+from harness.tasks.task import task_of
 from harness.training import Training
 
 
@@ -55,7 +55,7 @@ def course(
     Raises Diverged, FreezeViolation, or whatever the data or the network raise.
     """
     began = time.perf_counter() - (saved.wall_s if saved else 0)
-    device = supplies.device
+    device, task = supplies.device, task_of(training)
     splits = supplies.splits(training)
     start = supplies.start(training)
     module, before = start.copy(), start.tensors
@@ -89,7 +89,7 @@ def course(
         # The one host sync of an epoch.
         train_loss = total.item() / batches.per_epoch
         require_finite(train_loss, epoch)
-        val = {"top1": top1(inputs.predict(learner.evaluated, "val", phase), splits.val.labels)}
+        val = task.scores(inputs.predict(learner.evaluated, "val", phase), splits.val, training.classes)
         done.append(Epoch(training.digest, now(), epoch, step, train_loss, val))
         if keep:
             spent = time.perf_counter() - began
@@ -98,6 +98,8 @@ def course(
 
     check.verify(module, before, learner.phase, learner.optimizer)
     predictions = inputs.predict(learner.evaluated, "test", phase)
+    floors = task.floors(start.copy(), splits, training.classes, Normalise(training.data, device))
+    predicted, labels = task.by_image(predictions, splits.test)
     state = {name: tensor.detach().cpu() for name, tensor in learner.evaluated.state_dict().items()}
     moving = frozenset().union(*(phase.moving for phase in training.phases))
     if training.save_to:
@@ -105,15 +107,16 @@ def course(
     finished = Finished(
         digest=training.digest,
         timestamp=now(),
-        test={"top1": top1(predictions, splits.test.labels)},
+        test=task.scores(predictions, splits.test, training.classes) | floors,
         trainable_params=trainable_params(module, training),
         wall_s=time.perf_counter() - began,
         weights_sha256=start.sha256(state, moving),
         changed=start.changed(state, moving),
-        test_predictions=predictions.cpu().numpy(),
-        test_labels=splits.test.labels.cpu().numpy(),
+        test_predictions=predicted,
+        test_labels=labels,
         duplicates_dropped=splits.duplicates_dropped,
         notes=kept.notes,
+        pictures=task.pictures(predictions, splits),
     )
     if training.diagnose:
         yield Diagnosed(

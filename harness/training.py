@@ -11,8 +11,10 @@ from typing import Any
 from harness.digest import digest, digest_by
 from harness.freezing.policy import Codes
 from harness.freezing.resolve import ResolvedPhase
+from harness.models.zoo import HEADS
 from harness.recipe import Recipe
 from harness.spec import Data, Model, Train
+from harness.tasks.metrics import Task
 
 
 def _place(**options: Any) -> Any:
@@ -81,6 +83,11 @@ class Training:
     def saved_to(self, path: Path) -> Training:
         """Return the training that leaves its weights at `path`."""
         return _known(replace(self, save_to=str(path)), self.digest)
+
+    @property
+    def task(self) -> Task:
+        """What the network is trained for."""
+        return HEADS[self.model.head].task if self.model.head else "classification"
 
     @property
     def located_data(self) -> Data:

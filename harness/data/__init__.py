@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.data.published import Accuracy
     from harness.data.split import Pool
     from harness.spec import Data
+    from harness.tasks.metrics import Task
 
 __all__ = ["ImageSet", "Images", "Splits", "StreamedImages", "Survey", "accuracy_of", "decode", "load", "survey"]
 
@@ -54,11 +55,15 @@ class Survey:
     """What stands for the images of the data set in a digest."""
 
 
-def survey(data: Data, cache: Path | None = None) -> Survey:
+def survey(data: Data, cache: Path | None = None, task: Task = "classification") -> Survey:
     """Look through a data set without decoding it; `cache` remembers the digests of its files.
 
     Raises HarnessError where it is not there or a class has too few images.
     """
+    if task != "classification":
+        from harness.data import scenes
+
+        return scenes.survey(data, task, cache)
     if data.name == "digits":
         from harness.data import digits
 

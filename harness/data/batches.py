@@ -38,6 +38,10 @@ class Passes:
         for generator, drawn in zip(self._streams, state, strict=True):
             generator.bit_generator.state = drawn
 
+    def epoch(self) -> Iterator[tuple[Any, Any]]:
+        """Yield inputs and targets of one pass; a last batch that is not full is left out."""
+        raise NotImplementedError
+
     def order(self) -> Tensor:
         """Draw the rows of the images of one pass, batch after batch; what fills no batch is left out."""
         rows = torch.from_numpy(self._order.permutation(self._images_of_a_pass))

@@ -41,6 +41,8 @@ class SceneSplits:
     val: Scenes
     test: Scenes
     duplicates_dropped: int
+    classes: tuple[str, ...]
+    """Names, of objects by label from 1 on, of masks from 0 on."""
 
 
 def survey(data: Data, task: Task, cache: Path | None = None) -> Survey:
@@ -50,9 +52,7 @@ def survey(data: Data, task: Task, cache: Path | None = None) -> Survey:
     """
     if data.name == "digit_scenes":
         count = digit_scenes.counts(data)
-        background = ("background",) if task == "segmentation" else ()
-        classes = (*background, *(data.classes or CLASSES))
-        return Survey(classes, count["train"], count["val"], count["test"], digit_scenes.CONTENT)
+        return Survey(_named(data, task), count["train"], count["val"], count["test"], digit_scenes.CONTENT)
     files = files_of(data)
     given = dict(zip(*np.unique(files.given, return_counts=True), strict=True))
     size = sizes({int(part): int(count) for part, count in given.items()}, _one_class(data), str(files.root))
@@ -85,8 +85,8 @@ def load(data: Data, task: Task, content: str, seed: int, cache: Path, device: t
 
     if data.name == "digit_scenes":
         drawn = digit_scenes.draw(data)
-        train, val, test = (scene_sets.of_canvases(drawn[split], task, device) for split in digit_scenes.COUNTS)
-        return SceneSplits(train, val, test, 0)
+        sets = {split: scene_sets.of_canvases(drawn[split], task, device) for split in digit_scenes.COUNTS}
+        return SceneSplits(**sets, duplicates_dropped=0, classes=_named(data, task))
     files = _unchanged(data, content, cache)
     parts = _parts(files, data, seed, cache)
     undecoded = _undecoded(files, data, task)
@@ -98,7 +98,13 @@ def load(data: Data, task: Task, content: str, seed: int, cache: Path, device: t
         with ThreadPoolExecutor(_READERS) as pool:
             return scene_sets.of_decoded(list(pool.map(undecoded.decode, rows)), found, device)
 
-    return SceneSplits(part(parts.train, difficult=False), part(parts.val), part(parts.test), parts.duplicates_dropped)
+    train, val, test = part(parts.train, difficult=False), part(parts.val), part(parts.test)
+    return SceneSplits(train, val, test, parts.duplicates_dropped, files.classes)
+
+
+def _named(data: Data, task: Task) -> tuple[str, ...]:
+    """Return the classes of digits on canvases."""
+    return (*(("background",) if task == "segmentation" else ()), *(data.classes or CLASSES))
 
 
 def _unchanged(data: Data, content: str, cache: Path) -> SceneFiles:

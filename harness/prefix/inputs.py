@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.data import ImageSet, Splits
 from harness.data.augment import flips, mirror
-from harness.data.batches import Batches
+from harness.data.batches import Batches, Passes
 from harness.data.normalise import Normalise
 from harness.devices import sent
 from harness.evaluate import predict
 from harness.prefix.batch import Batch
 from harness.prefix.kept import Kept
 from harness.prefix.splice import begun_at
+from harness.tasks.task import task_of
 from harness.training import Training
 
 
@@ -24,13 +26,14 @@ class Inputs:
     """The batches of a training and its sets to evaluate, each from where what is kept of them ends."""
 
     def __init__(self, training: Training, splits: Splits, kept: Kept, device: torch.device) -> None:
+        self._task = task_of(training)
         self._sets, self._normalise = {"val": splits.val, "test": splits.test}, Normalise(training.data, device)
         self._kept = kept
         if kept.of_views:
             assert isinstance(splits.train, ImageSet)
-            self.batches: Batches = _KeptBatches(training, splits.train, kept, device)
+            self.batches: Passes = _KeptBatches(training, splits.train, kept, device)
         else:
-            self.batches = Batches(training, splits.train, device)
+            self.batches = self._task.batches(training, splits.train, device)
 
     def epoch(self, phases: Sequence[int]) -> Iterator[Batch]:
         """Yield the batches of an epoch, whose steps are in `phases`, by number."""
@@ -40,11 +43,11 @@ class Inputs:
             for images, targets in self.batches.epoch():
                 yield Batch(images, targets)
 
-    def predict(self, module: nn.Module, name: str, phase: int) -> Tensor:
-        """Return the predicted class [N] of each image of `val` or `test`, with weights as the phase has them."""
+    def predict(self, module: nn.Module, name: str, phase: int) -> Any:
+        """Return what the task predicts of the images of `val` or `test`, with weights as the phase has them."""
         part, images = self._kept.parts[phase], self._sets[name]
         if not part.evaluated:
-            return predict(module, images, self._normalise)
+            return self._task.predict(module, images, self._normalise)
         with begun_at(module, part.cut):
             return predict(module, _KeptSet(part.evaluated[name], images.labels), nn.Identity())
 

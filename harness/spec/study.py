@@ -22,7 +22,7 @@ from harness.errors import unknown
 from harness.freezing.policies import POLICIES, Policy
 from harness.models.zoo import HEADS
 from harness.spec import axes as axis
-from harness.spec.data import Data
+from harness.spec.data import SCENES, Data
 from harness.spec.designs import Design, Exclusion, Fault, Requirement, faults
 from harness.spec.execution import Execution
 from harness.spec.primary import Primary
@@ -221,6 +221,17 @@ class Spec(Section):
             legal = ", ".join(name for name, head in HEADS.items() if head.task == task) or "none"
             raise ValueError(f"task {task} does not fit `head: {model.head or 'none'}` of the model; legal: {legal}")
         return model
+
+    @field_validator("data")
+    @classmethod
+    def _check_data(cls, data: Data, info: ValidationInfo) -> Data:
+        task = info.data.get("task")
+        if task and task not in SCENES.get(data.name, ("classification",)):
+            legal = (
+                ", ".join(name for name, tasks in SCENES.items() if task in tasks) or "sets of images with one class"
+            )
+            raise ValueError(f"task {task} cannot be trained on {data.name}; legal: {legal}")
+        return data
 
     @field_validator("train")
     @classmethod

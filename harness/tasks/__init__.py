@@ -1,1 +1,1 @@
-"""What classification, detection and segmentation each mean by head, loss and metric."""
+"""What classification, detection and segmentation each mean by batches, loss and metric."""

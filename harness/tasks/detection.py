@@ -1,20 +1,77 @@
-"""How good detections are, and how good they are without looking."""
+"""Each image has objects, each with a box and a class."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 
+from harness.data.normalise import Normalise
+from harness.data.scene_batches import SceneBatches, evaluation_batches
 from harness.data.scene_sets import Objects, Scenes
+from harness.data.scenes import SceneSplits
+from harness.freezing.apply import evaluation_mode
+from harness.prefix.batch import Batch
+from harness.tasks.pictures import SHOWN, boxes_drawn, png
+from harness.training import Training
 
+_BATCH = 16
+"""Images of an evaluation batch."""
 _ELEVEN = [tenth / 10 for tenth in range(11)]
 
 
-def scores(predictions: Sequence[Objects], targets: Sequence[Objects]) -> dict[str, float]:
+def batches(training: Training, images: Scenes, device: torch.device) -> SceneBatches:
+    """Return batches of images and of their objects."""
+    return SceneBatches(training, images, device)
+
+
+def taken(batch: Batch) -> tuple[Any, ...]:
+    """Return the images, one by one, and their objects: a detector works out its losses itself."""
+    return [*batch.inputs], batch.targets
+
+
+def loss(made: Mapping[str, Tensor], targets: Any) -> Tensor:  # noqa: ARG001 - the detector had them
+    """Return the sum of a detector's losses, each at weight 1 as in torchvision's reference."""
+    return torch.stack([term.float() for term in made.values()]).sum()
+
+
+@torch.inference_mode()
+def predict(module: nn.Module, images: Scenes, normalise: Normalise) -> list[Objects]:
+    """Return the `boxes`, `labels` and `scores` of what is found in each image, on the CPU."""
+    evaluation_mode(module)
+    found = (module([*inputs]) for inputs, _ in evaluation_batches(images, _BATCH, normalise))
+    return [_on_cpu(each, ("boxes", "labels", "scores")) for batch in found for each in batch]
+
+
+def scores(predictions: Sequence[Objects], images: Scenes, classes: int) -> dict[str, float]:  # noqa: ARG001
+    """Return mean average precision, as `average_precision` has it."""
+    return average_precision(predictions, images.objects)
+
+
+def floors(untrained: nn.Module, splits: SceneSplits, classes: int, normalise: Normalise) -> dict[str, float]:
+    """Return mAP at IoU 0.5 on test of the network before training, and of one box in every image."""
+    before = scores(predict(untrained, splits.test, normalise), splits.test, classes)
+    return {"untrained": before["map50"], "constant": constant(splits.train, splits.test)["map50"]}
+
+
+def by_image(predictions: Any, images: Any) -> tuple[None, None]:  # noqa: ARG001
+    """Return nothing: images have no one class."""
+    return None, None
+
+
+def pictures(predictions: Sequence[Objects], splits: SceneSplits) -> tuple[bytes, ...]:
+    """Return pictures of the first test images."""
+    rows = torch.arange(min(SHOWN, len(splits.test)))
+    ((images, _),) = splits.test.batches(rows, SHOWN)
+    drawn = zip(images, predictions, splits.test.objects, strict=False)
+    return tuple(png(boxes_drawn([image], [found], [there], splits.classes)) for image, found, there in drawn)
+
+
+def average_precision(predictions: Sequence[Objects], targets: Sequence[Objects]) -> dict[str, float]:
     """Return mean average precision over the classes that the targets have, NaN where they have none that counts.
 
     A prediction holds the `boxes` [D, 4], `labels` [D] and `scores` [D] of one image, of which the 100 highest count; a
@@ -58,7 +115,7 @@ def constant(train: Scenes, split: Scenes) -> dict[str, float]:
     shares = [_shares(each["boxes"].cpu(), size) for each, size in zip(train.objects, train.sizes, strict=True)]
     mean = torch.cat(shares)[labels == most].mean(0, keepdim=True)
     guesses = [{"boxes": mean * _ends(size), "labels": most[None], "scores": torch.ones(1)} for size in split.sizes]
-    return scores(guesses, split.objects)
+    return average_precision(guesses, split.objects)
 
 
 def _shares(boxes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -68,8 +68,15 @@ METRICS: Mapping[Task, tuple[Metric, ...]] = {
         Metric("map50", "mAP at IoU 0.5"),
         Metric("map50_11", "11-point mAP at IoU 0.5"),
         Metric("map", "mAP at IoU 0.5 to 0.95"),
+        Metric("untrained", "mAP at IoU 0.5 before training"),
+        Metric("constant", "mAP at IoU 0.5 of the mean box in every image"),
     ),
-    "segmentation": (Metric("miou", "mean IoU", "Mean IoU"), Metric("pixel_accuracy", "pixel accuracy")),
+    "segmentation": (
+        Metric("miou", "mean IoU", "Mean IoU"),
+        Metric("pixel_accuracy", "pixel accuracy"),
+        Metric("untrained", "mean IoU before training"),
+        Metric("constant", "mean IoU of the most frequent class everywhere"),
+    ),
 }
 """The first of a task is its score: by it studies judge, tune and draw. A training may lack the others.
 
@@ -80,12 +87,6 @@ Guessing finds no box where one is. Of a mask that is guessed the mean IoU depen
 def score_of(task: Task) -> Metric:
     """Return the metric by which studies of a task judge, tune and draw."""
     return METRICS[task][0]
-
-
-def task_of(spec: Any) -> Task:
-    """Return the task that a spec asks for."""
-    task: Task = getattr(spec, "task", "classification")
-    return task
 
 
 def task_planned(plan: Mapping[str, Any]) -> Task:

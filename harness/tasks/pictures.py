@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import chain
 
 import matplotlib as mpl
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
@@ -19,6 +21,8 @@ from harness.data.annotations import IGNORED
 from harness.data.scene_sets import Objects
 from harness.plots.style import COLOURS, GREY, STYLE, TEXT
 
+SHOWN = 5
+"""Images of a split that are drawn."""
 CONFIDENCE = 0.5
 """Detections below it are not drawn."""
 _IOU = 0.5
@@ -45,8 +49,9 @@ def boxes_drawn(
             matches = _matches(sure, target)
             colours = [_UNCOUNTED if crowd else _WRONG for crowd in _crowd(target)]
             uncounted |= _UNCOUNTED in colours
-            for place in {*matches} - {None}:
-                colours[place] = _UNCOUNTED if colours[place] == _UNCOUNTED else _RIGHT
+            for place in matches:
+                if place is not None and colours[place] != _UNCOUNTED:
+                    colours[place] = _RIGHT
             _draw_boxes(truth, image, target["boxes"], [classes[i - 1] for i in target["labels"].tolist()], colours)
             labels = zip(sure["labels"].tolist(), sure["scores"].tolist(), strict=True)
             texts = [f"{classes[label - 1]}  {score:.0%}" for label, score in labels]
@@ -87,6 +92,13 @@ def masks_drawn(
             column[2].set_xlabel(f"{right:.1%} of pixels right", fontsize=TEXT, color=GREY)
         _legend(figure, [(_colour(label), classes[label]) for label in shown], "")
     return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG, the same for the same figure."""
+    file = BytesIO()
+    figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
+    return file.getvalue()
 
 
 def _panels(images: Sequence[Tensor], rows: Sequence[str]) -> tuple[Figure, list[list[Axes]]]:
@@ -155,7 +167,7 @@ def _legend(figure: Figure, entries: Sequence[tuple[Colour, str]], title: str) -
     handles = [Patch(facecolor=colour, edgecolor=GREY, linewidth=0.4, label=label) for colour, label in entries]
     columns = min(len(handles), 11)
     legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=TEXT)
-    legend.set_title(title, prop={"size": TEXT})
+    legend.set_title(title, prop=FontProperties(size=TEXT))
     legend.get_title().set_color(GREY)
 
 

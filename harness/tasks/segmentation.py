@@ -1,35 +1,104 @@
-"""How good masks are, and how good they are without looking."""
+"""Each pixel has a class, or counts for nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from harness.data.annotations import IGNORED
+from harness.data.normalise import Normalise
+from harness.data.scene_batches import SceneBatches, evaluation_batches
 from harness.data.scene_sets import Scenes
+from harness.data.scenes import SceneSplits
+from harness.freezing.apply import evaluation_mode
+from harness.prefix.batch import Batch
+from harness.tasks.pictures import SHOWN, masks_drawn, png
+from harness.training import Training
 
-_BATCH = 64
+_BATCH = 16
+"""Images of an evaluation batch."""
+_AUXILIARY = 0.5
+"""Weight of the auxiliary head's loss (Zhao et al. 2017 have 0.4, torchvision 0.5)."""
 
 
-def scores(predictions: Iterable[Tensor], targets: Iterable[Tensor], classes: int) -> dict[str, float]:
+def batches(training: Training, images: Scenes, device: torch.device) -> SceneBatches:
+    """Return batches of images and of masks [N, H, W]."""
+    return SceneBatches(training, images, device)
+
+
+def taken(batch: Batch) -> tuple[Any, ...]:
+    """Return the images."""
+    return (batch.inputs,)
+
+
+def loss(made: Mapping[str, Tensor], targets: Tensor) -> Tensor:
+    """Return the cross-entropy of logits [N, K, H, W] and masks [N, H, W], and half of the auxiliary head's.
+
+    The mean over the pixels that count, as in torchvision's reference (references/segmentation/train.py).
+    """
+    terms = {name: F.cross_entropy(logits.float(), targets, ignore_index=IGNORED) for name, logits in made.items()}
+    return terms["out"] + _AUXILIARY * terms["aux"]
+
+
+@torch.inference_mode()
+def predict(module: nn.Module, images: Scenes, normalise: Normalise) -> list[Tensor]:
+    """Return the predicted mask of each image, uint8, on the CPU: as large as the largest of its batch."""
+    evaluation_mode(module)
+    found = (module(inputs)["out"].argmax(1) for inputs, _ in evaluation_batches(images, _BATCH, normalise))
+    return [mask for batch in found for mask in batch.to(torch.uint8).cpu()]
+
+
+def scores(predictions: Sequence[Tensor], images: Scenes, classes: int) -> dict[str, float]:
+    """Return pixel accuracy and mean IoU, as `overlap` has them."""
+    pairs = zip(predictions, _masks(images), strict=True)
+    cut = ((found[: mask.shape[0], : mask.shape[1]].to(mask.device).long(), mask) for found, mask in pairs)
+    return overlap(cut, classes)
+
+
+def floors(untrained: nn.Module, splits: SceneSplits, classes: int, normalise: Normalise) -> dict[str, float]:
+    """Return mean IoU on test of the network before training, and of the most frequent class everywhere."""
+    before = scores(predict(untrained, splits.test, normalise), splits.test, classes)
+    return {"untrained": before["miou"], "constant": constant(splits.train, splits.test, classes)["miou"]}
+
+
+def by_image(predictions: Any, images: Any) -> tuple[None, None]:  # noqa: ARG001
+    """Return nothing: images have no one class."""
+    return None, None
+
+
+def pictures(predictions: Sequence[Tensor], splits: SceneSplits) -> tuple[bytes, ...]:
+    """Return pictures of the first test images."""
+    rows = torch.arange(min(SHOWN, len(splits.test)))
+    ((images, masks),) = splits.test.batches(rows, SHOWN)
+    drawn = zip(images, predictions, masks, strict=False)
+    return tuple(
+        png(masks_drawn([image], [found], [mask], splits.classes))
+        for image, found, mask in drawn
+        if isinstance(mask, Tensor)
+    )
+
+
+def overlap(pairs: Iterable[tuple[Tensor, Tensor]], classes: int) -> dict[str, float]:
     """Return what share of the pixels is right, and the mean over the classes of intersection over union.
 
-    Both iterables yield labels, int64, of one shape pair by pair ([h, w], or batches [N, H, W]) and may be generators:
-    one pair is held at a time. Pixels whose target is 255 count for nothing. Intersections and unions are those of all
-    images together, as VOC has it; a class that neither targets nor predictions have anywhere does not count.
+    Each pair is of predicted and true labels, int64, of one shape ([h, w], or batches [N, H, W]), and one is held at a
+    time. Pixels whose target is 255 count for nothing. Intersections and unions are those of all images together, as
+    VOC has it; a class that neither targets nor predictions have anywhere does not count.
     """
-    options = {"ignore_index": IGNORED, "validate_args": False}  # which would look for every label of every mask
+    # `validate_args` would look for every label of every mask.
     metrics = MetricCollection(
         {
-            "miou": MulticlassJaccardIndex(classes, average="macro", **options),
-            "pixel_accuracy": MulticlassAccuracy(classes, average="micro", **options),
+            "miou": MulticlassJaccardIndex(classes, average="macro", ignore_index=IGNORED, validate_args=False),
+            "pixel_accuracy": MulticlassAccuracy(classes, average="micro", ignore_index=IGNORED, validate_args=False),
         }
     )
-    for prediction, target in zip(predictions, targets, strict=True):
+    for prediction, target in pairs:
         metrics.to(target.device).update(prediction, target)
     return {name: value.item() for name, value in metrics.compute().items()}
 
@@ -38,7 +107,7 @@ def constant(train: Scenes, split: Scenes, classes: int) -> dict[str, float]:
     """Return the scores on `split` of the most frequent class of the pixels of `train`, everywhere."""
     pixels = sum((mask[mask != IGNORED].bincount(minlength=classes) for mask in _masks(train)), torch.zeros(classes))
     most = int(pixels.argmax())
-    return scores((torch.full_like(mask, most) for mask in _masks(split)), _masks(split), classes)
+    return overlap(((torch.full_like(mask, most), mask) for mask in _masks(split)), classes)
 
 
 def _masks(scenes: Scenes) -> Iterator[Tensor]:
