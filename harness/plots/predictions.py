@@ -12,8 +12,10 @@ from matplotlib.image import imread
 
 from harness.plots.style import STYLE
 
+_WIDTH = 7.6
+"""Inches of the figure, if pictures are few."""
 _SIDE = 1.9
-"""Inches of a picture."""
+"""Inches that each has at least."""
 
 
 def predictions(pictures: Mapping[tuple[str, int], Sequence[bytes]]) -> Figure | None:
@@ -23,14 +25,15 @@ def predictions(pictures: Mapping[tuple[str, int], Sequence[bytes]]) -> Figure |
     """
     if not pictures:
         return None
-    wide = max(map(len, pictures.values()))
+    drawn = {row: [imread(io.BytesIO(png), format="png") for png in pngs] for row, pngs in pictures.items()}
+    wide = max(map(len, drawn.values()))
+    width = max(_WIDTH, _SIDE * wide)
+    heights = [width / wide * max(image.shape[0] / image.shape[1] for image in images) for images in drawn.values()]
     with mpl.rc_context(STYLE):
-        size = (max(7.6, _SIDE * wide), (_SIDE + 0.35) * len(pictures) + 0.4)
-        figure = Figure(figsize=size, layout="constrained")
-        rows = figure.subplots(len(pictures), wide, squeeze=False)
-        for panels, ((cell, seed), pngs) in zip(rows, pictures.items(), strict=True):
-            for panel, png in zip(panels, pngs, strict=False):
-                image = imread(io.BytesIO(png), format="png")
+        figure = Figure(figsize=(width, sum(heights) + 0.35 * len(drawn) + 0.4), layout="constrained")
+        rows = figure.subplots(len(drawn), wide, squeeze=False, height_ratios=heights)
+        for panels, ((cell, seed), images) in zip(rows, drawn.items(), strict=True):
+            for panel, image in zip(panels, images, strict=False):
                 panel.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             for panel in panels:
                 panel.set_axis_off()

@@ -64,11 +64,10 @@ def by_image(predictions: Any, images: Any) -> tuple[None, None]:  # noqa: ARG00
 
 
 def pictures(predictions: Sequence[Objects], splits: SceneSplits) -> tuple[bytes, ...]:
-    """Return pictures of the first test images."""
-    rows = torch.arange(min(SHOWN, len(splits.test)))
-    ((images, _),) = splits.test.batches(rows, SHOWN)
-    drawn = zip(images, predictions, splits.test.objects, strict=False)
-    return tuple(png(boxes_drawn([image], [found], [there], splits.classes)) for image, found, there in drawn)
+    """Return a picture of the first test images."""
+    shown = slice(min(SHOWN, len(splits.test)))
+    ((images, _),) = splits.test.batches(torch.arange(shown.stop), SHOWN)
+    return (png(boxes_drawn(images, predictions[shown], splits.test.objects[shown], splits.classes)),)
 
 
 def average_precision(predictions: Sequence[Objects], targets: Sequence[Objects]) -> dict[str, float]:

@@ -73,15 +73,11 @@ def by_image(predictions: Any, images: Any) -> tuple[None, None]:  # noqa: ARG00
 
 
 def pictures(predictions: Sequence[Tensor], splits: SceneSplits) -> tuple[bytes, ...]:
-    """Return pictures of the first test images."""
-    rows = torch.arange(min(SHOWN, len(splits.test)))
-    ((images, masks),) = splits.test.batches(rows, SHOWN)
-    drawn = zip(images, predictions, masks, strict=False)
-    return tuple(
-        png(masks_drawn([image], [found], [mask], splits.classes))
-        for image, found, mask in drawn
-        if isinstance(mask, Tensor)
-    )
+    """Return a picture of the first test images."""
+    shown = min(SHOWN, len(splits.test))
+    ((images, targets),) = splits.test.batches(torch.arange(shown), SHOWN)
+    masks = [mask for mask in targets if isinstance(mask, Tensor)]
+    return (png(masks_drawn(images, predictions[:shown], masks, splits.classes)),)
 
 
 def overlap(pairs: Iterable[tuple[Tensor, Tensor]], classes: int) -> dict[str, float]:
