@@ -99,7 +99,7 @@ def test_palette_is_read_by_its_indices(tmp_path):
     """VOC's masks are colours in a palette, whose places are the labels."""
     image(tmp_path / "a.jpg")
     coloured = Image.fromarray(LABELS.astype(np.uint8))
-    coloured.putpalette(np.random.default_rng(0).permutation(768) % 256)
+    coloured.putpalette((np.random.default_rng(0).permutation(768) % 256).tolist())
     assert coloured.mode == "P"
     coloured.save(tmp_path / "a.png")
     assert np.array_equal(mask_of(str(tmp_path / "a.png"), str(tmp_path / "a.jpg"), 3), LABELS)

@@ -102,6 +102,7 @@ def test_split_seed_decides_everything(splits):
     for split, canvases in splits.items():
         assert same(canvases, again[split])
         assert not same(canvases, other[split])
+        assert (canvases[0].image == other[split][0].image).mean() < 0.2  # the ground is another, too
 
 
 def test_more_scenes_come_after_the_others(splits):

@@ -1,10 +1,12 @@
 """Batches of scenes: what is moved is moved with its target, and random streams do not disturb each other."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from harness.data.normalise import Normalise
@@ -14,6 +16,7 @@ from harness.data.scene_sets import SceneSet
 from harness.recipe import Recipe
 from harness.spec import Augment, Data, Train
 from harness.tricks.label_smoothing import Smoothing
+from harness.tricks.mixup import BatchMixup
 
 CPU = torch.device("cpu")
 DATA = Data(name="digit_scenes", image_size=32)
@@ -57,8 +60,12 @@ def shades(inputs):
     return torch.round((inputs[..., 0, :, :] * DATA.std[0] + DATA.mean[0]) * 255).int()
 
 
-def everything(batches, epochs=2):
+def everything(batches, epochs=2) -> list[Any]:
     return [batch for _ in range(epochs) for batch in batches.epoch()]
+
+
+def evaluated(scenes) -> list[Any]:
+    return list(evaluation_batches(scenes, 4, Normalise(DATA, CPU)))
 
 
 def equal(left, right):
@@ -116,7 +123,7 @@ def test_images_of_several_sizes_stay_a_list_beside_objects(batches_of):
 
 def test_masks_of_several_sizes_are_filled_up_with_what_nothing_counts():
     scenes = with_masks(3, sizes=((6, 9), (8, 5)))
-    inputs, masks = next(evaluation_batches(scenes, 4, Normalise(DATA, CPU)))
+    ((inputs, masks),) = evaluated(scenes)
     assert inputs.shape == (3, 3, 8, 9)
     assert (masks.shape, masks.dtype) == ((3, 8, 9), torch.int64)
     for row, (height, width) in enumerate([(6, 9), (8, 5), (6, 9)]):
@@ -130,7 +137,7 @@ def test_masks_of_several_sizes_are_filled_up_with_what_nothing_counts():
 
 def test_evaluation_has_every_scene_in_order_as_it_is():
     scenes = with_boxes()
-    found = list(evaluation_batches(scenes, 4, Normalise(DATA, CPU)))
+    found = evaluated(scenes)
     assert [len(targets) for _, targets in found] == [4, 4, 2]
     assert equal([target for _, targets in found for target in targets], scenes.objects)
     assert torch.equal(shades(torch.cat([inputs for inputs, _ in found])), scenes.images[:, 0].int())
@@ -154,12 +161,13 @@ def test_boxes_are_mirrored_with_their_images(batches_of):
 def test_mirror_by_hand():
     image = torch.arange(12, dtype=torch.uint8).reshape(1, 3, 4)
     boxes = torch.tensor([[0.0, 1, 3, 2], [1, 0, 2, 3]])
+    target: Any
     found, target = mirrored(image, {"boxes": boxes, "labels": torch.tensor([1, 2]), "iscrowd": torch.tensor([0, 1])})
     assert found[0, 0].tolist() == [3, 2, 1, 0]
     assert target["boxes"].tolist() == [[1, 1, 4, 2], [2, 0, 3, 3]]
     assert (target["labels"].tolist(), target["iscrowd"].tolist()) == ([1, 2], [0, 1])
     assert boxes[0].tolist() == [0, 1, 3, 2]  # what it was made of is left alone
-    assert torch.equal(mirrored(image, image[0])[1], image[0].flip(1))
+    assert equal(mirrored(image, image[0])[1], image[0].flip(1))
 
 
 def test_masks_stay_on_their_images(batches_of):
@@ -200,6 +208,12 @@ def test_rescaled_scene_lies_where_it_says(factor):
     assert (found[:, wanted == 255] == 0).all()
 
 
+def test_labels_are_those_of_the_nearest_pixel():
+    mask = with_masks(1).masks[0].long()
+    found = rescaled(torch.zeros(3, 32, 32, dtype=torch.uint8), mask, 0.7, (0, 0), 32)[1]
+    assert torch.equal(found[:22, :22], resize(mask[None], [22, 22], InterpolationMode.NEAREST_EXACT)[0])
+
+
 def test_each_step_has_a_stream_of_its_own(batches_of):
     """Images that no flip, no window and no colour changes show whether order or flips were drawn otherwise."""
 
@@ -214,7 +228,7 @@ def test_each_step_has_a_stream_of_its_own(batches_of):
 
 
 def test_what_has_no_meaning_is_refused(batches_of):
-    for recipe in (Recipe(target_maps=(Smoothing(0.1),)), Recipe(mixes=(object(),))):
+    for recipe in (Recipe(target_maps=(Smoothing(0.1),)), Recipe(mixes=(BatchMixup(0.2),))):
         with pytest.raises(ValueError, match="for classification alone"):
             batches_of(with_masks(), recipe=recipe)
     with pytest.raises(ValueError, match="rescale is for masks"):

@@ -1,6 +1,7 @@
 """Sets of scenes: which there are, in which split, and the same whether in memory or streamed."""
 
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,16 @@ from harness.spec import Data
 from tests.scenes import image, mask_folder, voc_detection, voc_segmentation
 
 CPU = torch.device("cpu")
-MAKE = {"voc_detection": voc_detection, "voc_segmentation": voc_segmentation, "image_mask_folder": mask_folder}
-TASK = {"voc_detection": "detection", "voc_segmentation": "segmentation", "image_mask_folder": "segmentation"}
+MAKE: dict[str, Any] = {
+    "voc_detection": voc_detection,
+    "voc_segmentation": voc_segmentation,
+    "image_mask_folder": mask_folder,
+}
+TASK: dict[str, Any] = {
+    "voc_detection": "detection",
+    "voc_segmentation": "segmentation",
+    "image_mask_folder": "segmentation",
+}
 CLASSES = {"voc_detection": VOC, "voc_segmentation": ("background", *VOC), "image_mask_folder": ("a", "b", "c")}
 NAMES = pytest.mark.parametrize("name", MAKE)
 
@@ -218,6 +227,7 @@ def test_check_reads_every_file_once(tmp_path, name):
     data = section(MAKE[name](tmp_path), name)
     task, cache = TASK[name], tmp_path / "cache"
     parts = scenes.check(data, task, scenes.survey(data, task).content, 0, cache)
+    assert parts
     assert len(parts.train) == scenes.survey(data, task).train_size
     bad = files_of(data).annotations[-1]
     with open(bad, "wb") as file:

@@ -72,7 +72,7 @@ def test_masks_have_one_colour_a_class_in_truth_and_prediction():
     prediction = torch.zeros(6, 8, dtype=torch.int64)  # filled up in its batch
     prediction[:, 4:] = 2
     figure = pictures.masks_drawn([image(4, 6)], [prediction], [target], ["ground", "cat", "dog"])
-    shown, truth, predicted = (panel.images[0].get_array() for panel in figure.axes)
+    shown, truth, predicted = (np.asarray(panel.images[0].get_array()) for panel in figure.axes)
     assert np.array_equal(shown, np.full((4, 6, 3), 100))
     assert predicted.shape == (4, 6, 3)
     assert np.array_equal(truth[0], np.ones((6, 3)))
