@@ -225,7 +225,9 @@ def _strongest(top: pd.DataFrame) -> list[str]:
     sentences = []
     for under, group in rows.groupby(rows.apply(_under, axis=1) if len(rows) else "policy", sort=False):
         best = group.sort_values("estimate", key=abs).iloc[-1].to_dict()
-        which = f"the largest of {len(group)} measured differences" if len(group) > 1 else "the only measured difference"
+        which = (
+            f"the largest of {len(group)} measured differences" if len(group) > 1 else "the only measured difference"
+        )
         sentences.append(f"Under {under}, {which} is {best['trick']}: {_effect(best)}.")
     if len(sentences) <= _LISTED:
         return sentences

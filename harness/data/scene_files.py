@@ -122,7 +122,14 @@ def _folder(data: Data, root: Path) -> SceneFiles:
         raise HarnessError(f"no images under {pictures}: expected {root}/images/<split>/<image>")
     places = [os.path.splitext(file)[0].removeprefix(str(pictures)) for file in images]
     masks = [f"{root}{os.sep}annotations{place}.png" for place in places]
+    stray = {f"{child}{os.sep}{file}" for child in {os.path.dirname(mask) for mask in masks} for file in _pngs(child)}
+    if stray := stray - set(masks):
+        raise HarnessError(f"mask {min(stray)} belongs to no image; add the image, or remove the mask")
     return SceneFiles(root, tuple(images), tuple(masks), np.array(given), data.classes or _named(root))
+
+
+def _pngs(folder: str) -> list[str]:
+    return [file for file in os.listdir(folder) if file.endswith(".png")] if os.path.isdir(folder) else []
 
 
 def _named(root: Path) -> tuple[str, ...]:

@@ -21,7 +21,10 @@ from harness.training import Training
 
 _BATCH = 16
 """Images of an evaluation batch."""
-_ELEVEN = [tenth / 10 for tenth in range(11)]
+_IOUS = [share / 100 for share in range(50, 100, 5)]
+_RECALLS = [share / 100 for share in range(101)]
+"""Both as the library has them, but not rounded to 32 bits: a recall of 3/5 does reach 0.6, and an IoU of 4/5 0.8."""
+_ELEVEN = [share / 10 for share in range(11)]
 
 
 def batches(training: Training, images: Scenes, device: torch.device) -> SceneBatches:
@@ -88,13 +91,13 @@ def average_precision(predictions: Sequence[Objects], targets: Sequence[Objects]
     """
     found = [_on_cpu(each, ("boxes", "scores", "labels")) for each in predictions]
     truth = [_on_cpu(each, ("boxes", "labels", "iscrowd")) for each in targets]
-    coco = _computed(MeanAveragePrecision(backend="faster_coco_eval"), found, truth)
-    eleven = MeanAveragePrecision(iou_thresholds=[0.5], rec_thresholds=_ELEVEN, backend="faster_coco_eval")
-    result = {"map50": coco["map_50"], "map50_11": _computed(eleven, found, truth)["map"], "map": coco["map"]}
+    coco, eleven = _computed(_IOUS, _RECALLS, found, truth), _computed([0.5], _ELEVEN, found, truth)
+    result = {"map50": coco["map_50"], "map50_11": eleven["map"], "map": coco["map"]}
     return {name: value if value >= 0 else math.nan for name, value in result.items()}
 
 
-def _computed(metric: MeanAveragePrecision, found: list[Objects], truth: list[Objects]) -> dict[str, float]:
+def _computed(ious: list[float], recalls: list[float], found: list[Objects], truth: list[Objects]) -> dict[str, float]:
+    metric = MeanAveragePrecision(iou_thresholds=ious, rec_thresholds=recalls, backend="faster_coco_eval")
     metric.warn_on_many_detections = False  # that 100 of them count is said above
     metric.update(found, truth)
     return {name: value.item() for name, value in metric.compute().items() if value.numel() == 1}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from itertools import chain
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
@@ -30,7 +30,7 @@ RGB = tuple[float, float, float]
 Colour = str | RGB
 _SIDE = 2.3
 """Inches of an image."""
-_RIGHT, _WRONG, _UNCOUNTED = "#009E73", "#D55E00", "#b8b8b8"
+_RIGHT, _WRONG, _UNCOUNTED = "#009E73", "#D55E00", GREY
 
 
 def boxes_drawn(
@@ -50,7 +50,7 @@ def boxes_drawn(
             colours = [_UNCOUNTED if crowd else _WRONG for crowd in _crowd(target)]
             uncounted |= _UNCOUNTED in colours
             for place in matches:
-                if place is not None and colours[place] != _UNCOUNTED:
+                if place is not None and colours[place] == _WRONG:
                     colours[place] = _RIGHT
             _draw_boxes(truth, image, target["boxes"], [classes[i - 1] for i in target["labels"].tolist()], colours)
             labels = zip(sure["labels"].tolist(), sure["scores"].tolist(), strict=True)
@@ -165,9 +165,8 @@ def _crowd(target: Objects) -> list[int]:
 
 def _legend(figure: Figure, entries: Sequence[tuple[Colour, str]], title: str) -> None:
     handles = [Patch(facecolor=colour, edgecolor=GREY, linewidth=0.4, label=label) for colour, label in entries]
-    columns = min(len(handles), 11)
-    legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=TEXT)
-    legend.set_title(title, prop=FontProperties(size=TEXT))
+    style: Any = {"ncols": min(len(handles), 11), "frameon": False, "fontsize": TEXT, "title_fontsize": TEXT}
+    legend = figure.legend(handles=handles, loc="outside lower center", title=title, **style)
     legend.get_title().set_color(GREY)
 
 

@@ -122,12 +122,12 @@ def test_counts_cut_what_the_publisher_gave():
 )
 def test_class_with_too_few_images_is_named(given, options):
     with pytest.raises(HarnessError, match=r"class 'rare' has (0|6) images left"):
-        sizes(given, settings(**options), "rare")
+        sizes(given, settings(**options), "class 'rare'")
 
 
 def test_too_few_images_names_how_many_were_asked_for():
     with pytest.raises(HarnessError, match=r"6 images left .* 1 for validation and 3 for test, fewer than the 7"):
-        sizes({OPEN: 10}, settings(train_per_class=7), "rare")
+        sizes({OPEN: 10}, settings(train_per_class=7), "class 'rare'")
 
 
 # What the seeds decide.
