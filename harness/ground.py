@@ -211,7 +211,7 @@ class Ground:
         assert source is not None  # the spec allows exactly one of three
         found = self._survey(source.data, source.train, "weights", "pretrain")
         shared = set(found.classes) & set(self.data.classes)
-        if shared and (source.data.name, source.data.root) == (self.spec.data.name, self.spec.data.root):
+        if shared and source.data.taken_from == self.spec.data.taken_from:
             raise HarnessError(
                 f"source and target share the images of class {', '.join(sorted(shared))}, so test images of the "
                 "target would be trained on; give each task classes of its own"
@@ -280,8 +280,7 @@ class Ground:
             with self._study.placing(*section, "data", *(("root",) if data.root else ("classes",))):
                 if data.root and data.download:
                     self._workspace.check_download(Path(data.root))
-                task = "classification" if section else self.spec.task  # a source is always a classifier
-                self._surveys[data] = survey(data, self._workspace.cache, task)
+                self._surveys[data] = survey(data, self._workspace.cache, self.spec.task)
         found = self._surveys[data]
         model = self._model(Recipe(), "source" if section else "target")
         with self._study.placing(*section, "data", "image_size"):

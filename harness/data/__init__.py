@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.sizes import sizes
 from harness.errors import HarnessError
+from harness.spec.data import SCENES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,9 +59,11 @@ class Survey:
 def survey(data: Data, cache: Path | None = None, task: Task = "classification") -> Survey:
     """Look through a data set without decoding it; `cache` remembers the digests of its files.
 
+    Scenes are looked through for a `task`: masks have one class more than boxes, the background.
+
     Raises HarnessError where it is not there or a class has too few images.
     """
-    if task != "classification":
+    if data.name in SCENES:
         from harness.data import scenes
 
         return scenes.survey(data, task, cache)

@@ -80,6 +80,11 @@ class Data(Section):
     std: tuple[Rate, Rate, Rate] = (0.229, 0.224, 0.225)
     """Normalisation of images in [0, 1]; ImageNet's by default."""
 
+    @property
+    def taken_from(self) -> tuple[str, str | None]:
+        """Where the images come from: two sets that have this in common may share images."""
+        return ("digits" if self.name == "digit_scenes" else self.name), self.root
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         embedded = self.name in ("digits", "digit_scenes")

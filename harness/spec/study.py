@@ -236,7 +236,17 @@ class Spec(Section):
     @field_validator("train")
     @classmethod
     def _check_train(cls, train: Train, info: ValidationInfo) -> Train:
+        if train.augment.rescale and info.data.get("task") == "detection":
+            raise ValueError("augment: rescale is for masks; detectors scale images themselves")
         return augment_fits(train, info)
+
+    @field_validator("diagnostics")
+    @classmethod
+    def _check_diagnostics(cls, diagnostics: Diagnostics, info: ValidationInfo) -> Diagnostics:
+        task = info.data.get("task")
+        if diagnostics.batch_norm and task not in (None, "classification"):
+            raise ValueError(f"batch_norm is inspected by top-1, which {task} has not; leave it out")
+        return diagnostics
 
     @field_validator("policies")
     @classmethod
