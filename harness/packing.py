@@ -10,6 +10,7 @@ from harness.data import Survey
 from harness.digest import digest
 from harness.leading import family, leaders
 from harness.prefix.cut import cuts_of, endless_views, refusal
+from harness.schedule import phase_ends
 from harness.training import Training
 
 _JOBS = 16
@@ -104,8 +105,8 @@ def _left(training: Training) -> float:
     cuts = cuts_of(training)
     if refusal(training, cuts):
         return 1.0
-    ends = [*(phase.start for phase in training.phases[1:]), 1.0]
-    frozen = sum(end - phase.start for phase, end, cut in zip(training.phases, ends, cuts, strict=True) if cut)
+    spans = zip(training.phases, phase_ends(training.phases), cuts, strict=True)
+    frozen = sum(end - phase.start for phase, end, cut in spans if cut)
     return 1 - frozen * (1 - _LEFT)
 
 

@@ -24,6 +24,11 @@ def phase_steps(phases: Sequence[ResolvedPhase], total_steps: int) -> list[int]:
     return begins
 
 
+def phase_ends(phases: Sequence[ResolvedPhase]) -> list[float]:
+    """Return the share of training at which each phase ends."""
+    return [*(phase.start for phase in phases[1:]), 1.0]
+
+
 def phase_numbers(training: Training, steps_per_epoch: int) -> list[int]:
     """Return the number of the phase that each step of a training is in."""
     total = training.train.epochs * steps_per_epoch

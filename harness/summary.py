@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.leading import family, leaders
 from harness.packing import steps_per_epoch
 from harness.prefix.cut import Cut, cuts_of, endless_views, refusal
+from harness.schedule import phase_ends
 from harness.tasks.metrics import score_of
 from harness.tricks import TRICKS
 from harness.versions import versions
@@ -123,8 +124,8 @@ def reused(plan: Plan) -> list[dict[str, Any]]:
 
 def _until(training: Training, cuts: tuple[Cut | None, ...]) -> tuple[tuple[tuple[str, ...], float], ...]:
     """Return the frozen stages, each with the share of training until which nothing in them moves."""
-    ends = [*(phase.start for phase in training.phases[1:]), 1.0]
-    return tuple({cut.stages: end for cut, end in zip(cuts, ends, strict=True) if cut}.items())
+    ends = zip(cuts, phase_ends(training.phases), strict=True)
+    return tuple({cut.stages: end for cut, end in ends if cut}.items())
 
 
 def led(plan: Plan) -> list[dict[str, Any]]:

@@ -58,7 +58,6 @@ class _KeptBatches(Batches):
     def __init__(self, training: Training, images: ImageSet, kept: Kept, device: torch.device) -> None:
         super().__init__(training, images, device)
         self._held, self._kept, self._device = images, kept, device
-        self._normalised = Normalise(training.data, device)
 
     def fed(self, phases: Sequence[int]) -> Iterator[Batch]:
         """Yield the batches of one pass, whose steps are in `phases`."""
@@ -80,7 +79,7 @@ class _KeptBatches(Batches):
             )
 
     def _images_at(self, index: Tensor, mirrored: Tensor) -> Tensor:
-        return self._normalised(mirror(self._held.images[index], sent(mirrored, self._device)))
+        return self._normalise(mirror(self._held.images[index], sent(mirrored, self._device)))
 
 
 @dataclass(frozen=True)

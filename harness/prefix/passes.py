@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,10 @@ def trained_views(need: Need, cut: Cut, phase: ResolvedPhase) -> Wanted:
         training_mode(module, phase)
         return module
 
+    in_phase = network()
+
     def key_at(need: Need, cut: Cut) -> dict[str, Any]:
-        modes = {"modes": _modes(network(), cut, need.training)}
+        modes = {"modes": _modes(in_phase, cut, need.training)}
         return {**_key(need, need.dtype), **_of_views(need), **_prefix(need, cut), **modes}
 
     return _of_all_views(need, cut, network, key_at(need, cut), lambda: _earlier(need, cut, key_at))
@@ -164,25 +167,19 @@ def _of_all_views(
     """
 
     def compute() -> dict[str, Tensor]:
-        before, module = earlier(), network()
-        count, views = len(need.train), torch.empty(0)
+        before, module, count = earlier(), network(), len(need.train)
         with need.autocast():
-            for mirrored in range(need.views):
-                for rows in torch.arange(count).split(need.size):
-                    # A last batch that is not full is filled up: other sizes may have other kernels.
-                    full = torch.cat([rows, rows.new_zeros(need.size - len(rows))])
-                    which = torch.full((need.size,), bool(mirrored))
-                    if not len(views):
-                        first = tried(network(), cut, need.view(full, which))
-                        require_room(count * need.views, first[0], need.folder)
-                        views = torch.empty(count * need.views, *first.shape[1:], dtype=first.dtype)
-                    if before is None:
-                        made = prefix_output(module, cut, need.view(full, which))
-                    else:
-                        with begun_at(module, before[0]):
-                            kept = before[1]["views"][need.at(full, which)]
-                            made = prefix_output(module, cut, kept.to(need.device))
-                    views[need.at(rows, which[: len(rows)])] = made[: len(rows)].cpu()
+            first = tried(network(), cut, need.view(torch.arange(need.size) % count, _all(need, False)))
+            require_room(count * need.views, first[0], need.folder)
+            views = torch.empty(count * need.views, *first.shape[1:], dtype=first.dtype)
+            for mirrored, rows in product(range(need.views), torch.arange(count).split(need.size)):
+                # A last batch that is not full is filled up: other sizes may have other kernels.
+                full, which = torch.cat([rows, rows.new_zeros(need.size - len(rows))]), _all(need, bool(mirrored))
+                at = need.at(full, which)
+                inputs = before[1]["views"][at].to(need.device) if before else need.view(full, which)
+                with begun_at(module, before and before[0]):
+                    made = prefix_output(module, cut, inputs)
+                views[at[: len(rows)]] = made[: len(rows)].cpu()
         return {"views": views}
 
     def check(made: Mapping[str, Tensor]) -> None:
@@ -196,6 +193,11 @@ def _of_all_views(
                 require_same_training(whole, rest, cut, need.view(rows, mirrored), kept, learns)
 
     return Wanted(key, _by_itself(need, compute), _by_itself(need, check))
+
+
+def _all(need: Need, mirrored: bool) -> Tensor:
+    """Return for a whole batch that each image is mirrored, or none."""
+    return torch.full((need.size,), mirrored)
 
 
 def _modes(module: nn.Module, cut: Cut, training: Training) -> list[str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import takewhile
@@ -38,7 +38,7 @@ from harness.models.build import build_model, layout_of
 from harness.models.layout import Layout
 from harness.packing import pack, work_of
 from harness.plan import make_plan
-from harness.prefix import inputs
+from harness.prefix import inputs, passes
 from harness.prefix import kept as what_is_kept
 from harness.prefix.batch import Batch
 from harness.prefix.cut import Cut
@@ -111,22 +111,28 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
 def _executed(jobs: list[Job]) -> Work:
     """Run jobs as the harness does, and count."""
     work = Work()
-    kept = what_is_kept.kept  # type: ignore[attr-defined]
+    kept, tried = what_is_kept.kept, passes.tried  # type: ignore[attr-defined]
 
-    def counted(wanted: Wanted, folder: Path) -> dict[str, Tensor]:
-        def check(made: Mapping[str, Tensor]) -> None:
+    def gate(made: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any) -> Any:
             before = counter.get_total_flops()
-            wanted.check(made)
-            work.gates += counter.get_total_flops() - before
+            try:
+                return made(*args)
+            finally:
+                work.gates += counter.get_total_flops() - before
 
-        return kept(replace(wanted, check=check), folder)
+        return counted
 
-    what_is_kept.kept = counted  # type: ignore[attr-defined]
+    def checked(wanted: Wanted, folder: Path) -> dict[str, Tensor]:
+        return kept(replace(wanted, check=gate(wanted.check)), folder)
+
+    what_is_kept.kept = checked  # type: ignore[attr-defined]
+    passes.tried = gate(tried)  # type: ignore[attr-defined]
     try:
         with FlopCounterMode(display=False) as counter:
             _run(jobs)
     finally:
-        what_is_kept.kept = kept  # type: ignore[attr-defined]
+        what_is_kept.kept, passes.tried = kept, tried  # type: ignore[attr-defined]
     work.all = counter.get_total_flops() - work.gates
     return work
 
