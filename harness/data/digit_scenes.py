@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.spec import Data
 
 Split = Literal["train", "val", "test"]
+BACKGROUND = "background"
 CONTENT = "digit_scenes-1"
 """What stands for the images in a digest; to be raised where the same seed draws others."""
 COUNTS: dict[Split, int] = {"train": 400, "val": 100, "test": 200}
@@ -45,6 +46,11 @@ class Canvas:
     labels: np.ndarray
 
 
+def names(data: Data) -> tuple[str, ...]:
+    """Return the digits that there are, by label from 1 on; what masks call their background is none of them."""
+    return tuple(name for name in data.classes or digits.CLASSES if name != BACKGROUND)
+
+
 def counts(data: Data) -> dict[Split, int]:
     """Return how many scenes each split has."""
     asked: dict[Split, int | None] = {"train": data.train_images, "val": data.val_images, "test": data.test_images}
@@ -56,7 +62,7 @@ def draw(data: Data) -> dict[Split, list[Canvas]]:
 
     `test_share` and `val_share` are of the digits, of which copies are dropped as in classification.
     """
-    pool = digits.read(data.model_copy(update={"name": "digits", "image_size": 8}))
+    pool = digits.read(data.model_copy(update={"name": "digits", "image_size": 8, "classes": names(data)}))
     parts = partition(pool, data, seed=0)
     inks = np.asarray(pool.images)[:, 0]
     rows_of: dict[Split, np.ndarray] = {"train": parts.train, "val": parts.val, "test": parts.test}

@@ -14,7 +14,6 @@ import numpy as np
 from harness.data import Survey, digit_scenes
 from harness.data.annotations import Boxes, boxes_of
 from harness.data.decoding import streams
-from harness.data.digits import CLASSES
 from harness.data.scene_decoding import Undecoded, fitted, scaled
 from harness.data.scene_files import SceneFiles, files_of
 from harness.data.sizes import sizes
@@ -104,7 +103,8 @@ def load(data: Data, task: Task, content: str, seed: int, cache: Path, device: t
 
 def _named(data: Data, task: Task) -> tuple[str, ...]:
     """Return the classes of digits on canvases."""
-    return (*(("background",) if task == "segmentation" else ()), *(data.classes or CLASSES))
+    background = (digit_scenes.BACKGROUND,) if task == "segmentation" else ()
+    return (*background, *digit_scenes.names(data))
 
 
 def _unchanged(data: Data, content: str, cache: Path) -> SceneFiles:

@@ -27,6 +27,14 @@ _USUAL_SIZE = 800
 """Pixels of the shorter side that torchvision scales images to for a Faster R-CNN, and its anchors are meant for."""
 _LEAST_SIZE = 36
 """Below it the narrowest anchor, 32 · √½ pixels wide of 800, rounds to none."""
+_SMALL: Any = {
+    "rpn_pre_nms_top_n_train": 125,
+    "rpn_pre_nms_top_n_test": 62,
+    "rpn_post_nms_top_n_train": 125,
+    "rpn_post_nms_top_n_test": 62,
+    "box_batch_size_per_image": 32,
+}
+"""A sixteenth of the regions that torchvision has a Faster R-CNN look at."""
 _UNCHANGED: Any = {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
 """Images come in normalised, as for any other network."""
 
@@ -37,13 +45,14 @@ def with_head(head: Head, network: nn.Module, classes: int, image_size: int | No
     `classes` are those of objects for detection, to which a background is added, and all there are for segmentation.
     Detectors scale images to a shorter side of `image_size` (SSDlite to a square of it), so that images of that size
     stay as they are, and with it their anchors; None is what torchvision has, 800 and 320. With `small` a Faster R-CNN
-    has a pyramid and a box head of a quarter of their width, as its backbone, and trains on an eighth of the regions.
+    has a pyramid and a box head of a quarter of their width, as its backbone, a sixteenth of the regions, and anchors of
+    four strides of the map they lie on whatever `image_size` is; torchvision has eight where images are of 800 pixels.
     In training mode detectors map a list of images [3, h, w] and targets to a mapping of losses, in evaluation to
     boxes, labels and scores; segmentors map images [N, 3, H, W] to a mapping of logits [N, classes, H, W], `out` and
     those of an auxiliary head on the stage before, `aux`. Raises HarnessError for images that are too small.
     """
     if head == "faster_rcnn":
-        return _faster_rcnn(network, classes, image_size or _USUAL_SIZE, *((64, 64) if small else (256, 512)))
+        return _faster_rcnn(network, classes, image_size or _USUAL_SIZE, small)
     if head == "ssdlite":
         return _ssdlite(network, classes, image_size or 320)
     *_, before, last = [name for name, _ in network.named_children() if name.startswith("layer")]
@@ -58,24 +67,26 @@ def _channels(network: nn.Module, stage: str) -> int:
     return [child for child in network.get_submodule(stage).modules() if isinstance(child, nn.Conv2d)][-1].out_channels
 
 
-def _faster_rcnn(network: nn.Module, classes: int, image_size: int, width: int, regions: int) -> nn.Module:
+def _faster_rcnn(network: nn.Module, classes: int, image_size: int, small: bool) -> nn.Module:
     """Return torchvision's Faster R-CNN with a feature pyramid (Lin et al. 2017) over the four stages of a network."""
-    if image_size < _LEAST_SIZE:
+    if not small and image_size < _LEAST_SIZE:
         raise HarnessError(
             f"faster_rcnn cannot be trained on images of {image_size} pixels: it takes {_LEAST_SIZE} and more"
         )
     stages = [f"layer{number}" for number in (1, 2, 3, 4)]
     channels = [_channels(network, stage) for stage in stages]
+    width = 64 if small else 256
     pyramid = BackboneWithFPN(network, {stage: str(i) for i, stage in enumerate(stages)}, channels, width)
-    sizes = tuple((size * image_size / _USUAL_SIZE,) for size in (32, 64, 128, 256, 512))
+    strides = (4, 8, 16, 32, 64)
+    sizes = [4.0 * stride if small else 8 * stride * image_size / _USUAL_SIZE for stride in strides]
     return FasterRCNN(  # type: ignore[no-any-return]
         pyramid,
         min_size=image_size,
         max_size=image_size * 1333 // _USUAL_SIZE,
-        rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+        rpn_anchor_generator=AnchorGenerator(tuple((size,) for size in sizes), ((0.5, 1.0, 2.0),) * len(sizes)),
         box_head=TwoMLPHead(width * 7 * 7, 4 * width),
         box_predictor=FastRCNNPredictor(4 * width, classes + 1),
-        box_batch_size_per_image=regions,
+        **(_SMALL if small else {}),
         **_UNCHANGED,
     )
 

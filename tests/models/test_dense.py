@@ -270,12 +270,22 @@ def test_a_faster_rcnn_for_images_of_800_pixels_has_torchvisions_sizes(size):
 
 def test_the_smallest_images_of_a_faster_rcnn_are_those_whose_anchors_are_boxes():
     for size in (36, 37, 64):
-        generator: Any = of_ours("faster_rcnn", "mini_resnet14", image_size=size).get_submodule("rpn.anchor_generator")
+        generator: Any = of_ours("faster_rcnn", "resnet18", image_size=size).get_submodule("rpn.anchor_generator")
         assert all((level[:, 2:] > level[:, :2]).all() for level in generator.cell_anchors)
     with pytest.raises(
         HarnessError, match="faster_rcnn cannot be trained on images of 35 pixels: it takes 36 and more"
     ):
-        check_image_size(Model(name="mini_resnet14", head="faster_rcnn"), 3, 35)
+        check_image_size(Model(name="resnet18", head="faster_rcnn"), 3, 35)
+
+
+def test_anchors_of_a_small_faster_rcnn_are_of_four_strides():
+    detector: Any = of_ours("faster_rcnn", "mini_resnet14", image_size=96)
+    maps = detector.backbone(torch.zeros(1, 3, 96, 96)).values()
+    sides = [(level[:, 2:] - level[:, :2]).prod(1).sqrt() for level in detector.rpn.anchor_generator.cell_anchors]
+    strides = [96 / each.shape[-1] for each in list(maps)[:4]]
+    assert strides == [4, 8, 16, 32]
+    for side, stride in zip(sides, [*strides, 64], strict=True):
+        assert torch.allclose(side, torch.tensor(4.0 * stride), rtol=0.1)
 
 
 @pytest.mark.parametrize(("name", "head"), [pair for pair in PAIRS if pair[0] not in MADE_OF_THE_SAME_BLOCKS])
