@@ -45,8 +45,8 @@ def with_head(head: Head, network: nn.Module, classes: int, image_size: int | No
     `classes` are those of objects for detection, to which a background is added, and all there are for segmentation.
     Detectors scale images to a shorter side of `image_size` (SSDlite to a square of it), so that images of that size
     stay as they are, and with it their anchors; None is what torchvision has, 800 and 320. With `small` a Faster R-CNN
-    has a pyramid and a box head of a quarter of their width, as its backbone, a sixteenth of the regions, and anchors of
-    four strides of the map they lie on whatever `image_size` is; torchvision has eight where images are of 800 pixels.
+    has a pyramid and a box head of a quarter of their width, as its backbone, a sixteenth of the regions, and anchors
+    of four strides of the map they lie on whatever `image_size` is; of 800 pixels, torchvision has eight.
     In training mode detectors map a list of images [3, h, w] and targets to a mapping of losses, in evaluation to
     boxes, labels and scores; segmentors map images [N, 3, H, W] to a mapping of logits [N, classes, H, W], `out` and
     those of an auxiliary head on the stage before, `aux`. Raises HarnessError for images that are too small.

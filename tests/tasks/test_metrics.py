@@ -378,4 +378,5 @@ def test_studies_of_two_tasks_are_not_compared(made: Callable[[Task], Made]) -> 
 def test_columns_of_no_task_are_taken_for_classification() -> None:
     assert task_in(["policy", "seed"]) == "classification"
     assert [task_in([score_of(task).test]) for task in METRICS] == list(METRICS)
-    assert len({metric.name for metrics in METRICS.values() for metric in metrics}) == sum(map(len, METRICS.values()))
+    assert len({score_of(task).name for task in METRICS}) == len(METRICS)
+    assert all(len({metric.name for metric in metrics}) == len(metrics) for metrics in METRICS.values())
