@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from harness.claims import judge
-from harness.contrasts import KEYS, Contrast, Weights, of_plan
+from harness.contrasts import KEYS, SOURCES, Contrast, Weights, of_plan
 from harness.pairing import by_pair, paired
-from harness.pooling import SOURCES, over_sources, pooled
+from harness.pooling import over_sources, pooled
 from harness.results import Grid, axes_of, tricks_of
 from harness.stats import (
     LEVEL,

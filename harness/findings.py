@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from harness.claims import reach
+from harness.contrasts import SOURCES
 from harness.family import Family
 from harness.results import axes_of, scenario_of
 from harness.tasks.metrics import TOP1, Metric
@@ -48,6 +49,7 @@ def findings(
         *_primary(effects, family),
         *_edges(tuning or {}),
         *_policies(cells, top, score),
+        *_sources(top),
         *_together(top),
         *_strongest(top),
         *_crossed(top),
@@ -119,30 +121,6 @@ def _between(row: Row) -> str:
     return "no interval" if pd.isna(low) else open_between(low, high)
 
 
-def coverage(plan: Mapping[str, Any]) -> str:
-    """Return what the intervals of the score cover and what they do not, as the plan has it."""
-    if "coverage" in plan:  # somebody else's table, which says nothing of its seeds
-        return str(plan["coverage"])
-    settings = plan["settings"]
-    varied = ["the draw of the training images"] if settings.get("train images drawn by seed") else []
-    varied += [
-        "the initial head" if settings.get("weights") != "random" else "the initial weights",
-        "the order of the data",
-    ]
-    fixed = ["other test images", *(["another pretrained network"] if settings.get("weights") != "random" else [])]
-    shared = [p for p in plan.get("prerequisites", ()) if p.get("role") == "teacher"]
-    fixed += ["another teacher"] if shared and not settings.get("train images drawn by seed") else []
-    fixed += ["another choice of the learning rates"] if plan.get("tuning") else []
-    return (
-        f"The intervals cover what differs between seeds: {_list(varied, 'and')}. "
-        f"They do not cover {_list(fixed, 'or')}: all seeds share one."
-    )
-
-
-def _list(words: list[str], last: str) -> str:
-    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
 def _policies(cells: pd.DataFrame, top: pd.DataFrame, score: Metric) -> list[str]:
     axes = axes_of(cells)
     known = cells[cells["cell"].map(trick_set) == "baseline"].dropna(subset=[score.mean])
@@ -188,6 +166,19 @@ def _policies_of(
     if against and few:
         sentences.append(f"Against {effects[0]['against']}, paired by seed: {'; '.join(against)}.")
     return sentences
+
+
+def _sources(top: pd.DataFrame) -> list[str]:
+    """Return, for each policy, what it gains in other scenarios over several source networks of each."""
+    rows = top[(top["kind"] == "scenario") & top["scenario"].str.endswith(f"every {SOURCES}")]
+    return [
+        f"Over source networks, under {policy} against {group['against'].iloc[0]}: "
+        + "; ".join(f"{row['scenario']} {_effect(row)}" for row in group.to_dict("records")).replace(
+            f", every {SOURCES}", ""
+        )
+        + "."
+        for policy, group in rows.groupby("policy", sort=False)
+    ]
 
 
 def _together(top: pd.DataFrame) -> list[str]:

@@ -290,7 +290,7 @@ def grid_of(runs: pd.DataFrame, throughput: pd.DataFrame | None = None) -> Grid:
             columns=[*axes, "policy", "cell", "seed", "epoch", "step", "train_loss", score_of(task).val]
         ),
         throughput=pd.DataFrame(columns=_THROUGHPUT) if throughput is None else throughput,
-        prerequisites=pd.DataFrame(columns=["what", "epochs", TOP1.test]),
+        prerequisites=pd.DataFrame(columns=["digest", "what", "epochs", TOP1.test]),
         software={},
         experiment_id="",
         run_id="",

@@ -17,8 +17,8 @@ from harness.artifacts import BATCH_NORM, CHANGED, CURVES, PICTURES, PREDICTIONS
 from harness.checkpoint import Checkpoints
 from harness.concealing import concealed
 from harness.data import accuracy_of
+from harness.earlier import Prerequisite
 from harness.evaluate import mean_per_class
-from harness.ground import Prerequisite
 from harness.plan import Candidate, Plan, Replicate
 from harness.records import PASSING, Diagnosed, Epoch, Failed, Finished, Retried, Started
 from harness.speed import Speed, csv_bytes

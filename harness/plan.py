@@ -9,11 +9,12 @@ from itertools import chain
 
 from harness.data import Survey
 from harness.designs import Built, TrickSet, build, run_of, union
+from harness.earlier import ROLES, Prerequisite
 from harness.errors import HarnessError
 from harness.facts import Facts
 from harness.family import Family, family_of
 from harness.freezing.policies import Policy
-from harness.ground import ROLES, Ground, Prerequisite
+from harness.ground import Ground
 from harness.judging import Judged, Verdict, judge, left_out, left_out_always, why_not
 from harness.recipe import Conflict, Recipe
 from harness.spec import Data, Levels
@@ -203,9 +204,7 @@ def make_plan(study: Study, workspace: Workspace, choices: Mapping[str, Choice] 
 def _noops(judgements: tuple[Judgement, ...], replicates: tuple[Replicate, ...]) -> tuple[Judgement, ...]:
     """Return the judgements, with cells told that are the same training as one before them."""
     programs = {replicate.cell: replicate.program for replicate in replicates}
-    first: dict[str, Cell] = {}
-    for cell, program in programs.items():
-        first.setdefault(program, cell)
+    first = {program: cell for cell, program in reversed(programs.items())}
 
     def told(judgement: Judgement) -> Judgement:
         twin = first[programs[judgement.cell]] if judgement.cell in programs else judgement.cell

@@ -16,8 +16,6 @@ from harness.stats import LEVEL, improvement, iqm, stratified_bootstrap, two_way
 from harness.tasks.metrics import TOP1
 from harness.wording import scenario, trick_set
 
-SOURCES = "source_seed"
-"""The axis whose levels are source checkpoints: `weights.pretrain.seed`."""
 DATA = "data"
 """The axis whose levels are data sets."""
 OVER_SOURCES = f"{LEVEL:.0%} t over seeds × source checkpoints"
@@ -37,8 +35,10 @@ def pooled(
     levels = {scenario(cell["levels"]): cell["levels"] for cell in plan["cells"]}
     groups: dict[tuple[str, ...], list[tuple[Contrast, pd.Series]]] = {}
     for contrast, sample in zip(contrasts, samples, strict=True):
-        if contrast.against not in levels or not contrast.against:
-            named = replace(contrast, scenario=_without(levels[contrast.scenario], axis))
+        ours, theirs = levels[contrast.scenario], levels.get(contrast.against) if contrast.against else None
+        if theirs is None or theirs[axis] == ours[axis]:
+            against = _without(theirs, axis) if theirs else contrast.against
+            named = replace(contrast, scenario=_without(ours, axis), against=against)
             groups.setdefault(key_of(named), []).append((named, sample))
     for members in groups.values():
         if len(members) == len(plan["axes"][axis]):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from harness.earlier import Prerequisite, Role
 from harness.execute import Executor
 from harness.execute.job import Job
-from harness.ground import Prerequisite, Role
 from harness.ledger import Ledger
 from harness.models import weights
 from harness.progress import Stage, Update
@@ -16,7 +16,7 @@ from harness.records import Epoch, Failed, Finished, Retried, Started
 from harness.summary import describe_data
 from harness.training import Training
 
-_STAGES: dict[Role, Stage] = {"pretraining": "pretraining", "teacher": "teaching"}
+_STAGES: dict[Role, Stage] = {"source teacher": "teaching", "pretraining": "pretraining", "teacher": "teaching"}
 
 
 def train_first(

@@ -136,8 +136,8 @@ def _prerequisites(store: Store, plan: dict[str, Any]) -> pd.DataFrame:
     for needed in plan.get("prerequisites", ()):
         run = store.trained(needed["digest"], plan["versions"], kind="prerequisite")
         top1 = run.data.metrics.get(TOP1.test) if run else None
-        rows.append({"what": needed["what"], "epochs": needed["epochs"], TOP1.test: top1})
-    return pd.DataFrame(rows, columns=["what", "epochs", TOP1.test]).astype({TOP1.test: float})
+        rows.append({**{key: needed[key] for key in ("digest", "what", "epochs")}, TOP1.test: top1})
+    return pd.DataFrame(rows, columns=["digest", "what", "epochs", TOP1.test]).astype({TOP1.test: float})
 
 
 def runs_frame(plan: dict[str, Any], children: list[Run]) -> pd.DataFrame:

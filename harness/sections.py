@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from harness import norms, plots, tables
-from harness.findings import coverage
+from harness import norms, plots, tables, transfer
+from harness.coverage import coverage
 from harness.results import Grid, axes_of
 
 
@@ -41,6 +41,7 @@ ALT = {
     "pareto": "Test {score} against training speed, one point a cell",
     "memory": "Test {score} against peak memory, one point a cell",
     "budget": "The cell to choose for every training time",
+    "transfer": "Test {score} against the top-1 of the source network, by policy",
     "curves": "Learning curves by policy",
     "predictions": "What a few networks predict of a few test images",
     "batch_norm": "Divergence of the training images from the running statistics of each batch norm, by policy",
@@ -64,6 +65,7 @@ def figures(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str,
         "pareto": lambda: plots.pareto(cells, score),
         "memory": lambda: plots.memory(cells, score),
         "budget": lambda: plots.budget(cells, score),
+        "transfer": lambda: plots.transfer(transfer.frame(grid, cells), score),
         "curves": lambda: plots.learning_curves(grid.curves, score) if len(grid.curves) else None,
         "predictions": lambda: plots.predictions(grid.pictures),
         "batch_norm": lambda: norms.figure(diagnosed) if (diagnosed["layer"] != "").any() else None,
@@ -118,6 +120,7 @@ def of_grid(grid: Grid) -> tuple[Section, ...]:
             "validation.",
         ),
         Section("Over data sets", tables=("data_sets",), note=tables.DATA_SETS_NOTE.format(score=grid.score.label)),
+        Section("Source networks", figures=("transfer",), tables=("transfer",), note=transfer.NOTE),
         Section("Learning curves", figures=("curves",)),
         Section(
             "Predictions",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,8 @@ class Scenario:
 
     levels: Levels
     spec: Spec
+    source_tricks: dict[str, Trick]
+    """Label to trick, of the source task."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def read(path: Path, overrides: Sequence[str] = (), text: str | None = None) -> 
         raise HarnessError(places.explain(error)) from None
     if found := [f"{places.at(where)}: {what}" for where, what in spec.faults]:
         raise HarnessError("\n".join(found))
-    tricks = {label: _trick(label, given, places) for label, given in spec.tricks.items()}
+    tricks = _tricks(spec.tricks, ("tricks",), places)
     grid = digest(_identity(json.loads(text)))
     folder = path.resolve().parent
     made = tuple(_scenario(spec, text, levels, settings, folder, places) for levels, settings in scenarios(spec.axes))
@@ -105,7 +107,7 @@ def _scenario(
 ) -> Scenario:
     """Return the spec that a combination of levels makes, checked as a whole like any other."""
     if not levels:
-        return Scenario((), _rooted(spec, folder))
+        return Scenario((), _rooted(spec, folder), _source_tricks(spec, places))
     written = json.loads(text)
     for key, value in settings.items():
         *parents, last = key.split(".")
@@ -120,7 +122,7 @@ def _scenario(
         made = Spec.model_validate_json(json.dumps(written))
     except ValidationError as error:
         raise HarnessError(f"{places.at(('axes',))}: with {_shown(levels)}: {places.explain(error)}") from None
-    return Scenario(levels, _rooted(made, folder))
+    return Scenario(levels, _rooted(made, folder), _source_tricks(made, places))
 
 
 def _shown(levels: Levels) -> str:
@@ -166,22 +168,32 @@ def _rooted(spec: Spec, folder: Path) -> Spec:
     return spec.model_copy(update={"data": data_at(spec.data), "weights": weights, "primary": primary})
 
 
-def _trick(label: str, given: TrickSpec | None, places: Places) -> Trick:
+def _source_tricks(spec: Spec, places: Places) -> dict[str, Trick]:
+    source = spec.weights.pretrain if spec.weights else None
+    return _tricks(source.tricks, ("weights", "pretrain", "tricks"), places) if source else {}
+
+
+def _tricks(given: Mapping[str, TrickSpec | None], section: Location, places: Places) -> dict[str, Trick]:
+    return {label: _trick(label, each, (*section, label), places) for label, each in given.items()}
+
+
+def _trick(label: str, given: TrickSpec | None, place: Location, places: Places) -> Trick:
     name = (given.trick if given else None) or label
     if name not in TRICKS:
-        where: Location = ("tricks", label, "trick") if given and given.trick else ("tricks", label)
+        where = (*place, "trick") if given and given.trick else place
         raise HarnessError(f"{places.at(where)}: {unknown('trick', name, TRICKS)}")
     kind = TRICKS[name]
     parameters = dict(given.model_extra or {}) if given else {}
     legal = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for parameter in parameters:
         if parameter not in legal:
-            where = ("tricks", label, parameter)
-            raise HarnessError(f"{places.at(where)}: {unknown(f'parameter of {name}', parameter, legal or ['(none)'])}")
+            raise HarnessError(
+                f"{places.at((*place, parameter))}: {unknown(f'parameter of {name}', parameter, legal or ['(none)'])}"
+            )
     try:
         return TypeAdapter(kind).validate_json(json.dumps(parameters), strict=True)
     except ValidationError as error:
-        raise HarnessError(places.explain(error, ("tricks", label))) from None
+        raise HarnessError(places.explain(error, place)) from None
 
 
 def _text(path: Path) -> str:

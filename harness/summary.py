@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from harness.digest import digest
 from harness.leading import family, leaders
 from harness.packing import steps_per_epoch
 from harness.prefix.cut import Cut, cuts_of, endless_views, refusal
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from harness.designs import Built
     from harness.family import Family
     from harness.plan import Cell, Choice, Plan, Replicate
-    from harness.spec import Levels
+    from harness.spec import Data, Levels
     from harness.tasks.metrics import Metric
     from harness.training import Training
 
@@ -60,7 +62,8 @@ def summarise(plan: Plan) -> dict[str, Any]:
             {
                 "digest": p.training.digest,
                 "role": p.role,
-                "what": f"{p.role}: {p.training.model.name} on {describe_data(p.training.data)}",
+                "what": f"{p.role}: {p.training.model.name} on {describe_data(p.training.data)}"
+                + (f", with {' + '.join(p.tricks)}" if p.tricks else ""),
                 "epochs": p.training.train.epochs,
             }
             for p in plan.prerequisites
@@ -86,13 +89,22 @@ def outline(plan: Plan) -> dict[str, Any]:
                 "policy": cell.policy,
                 "tricks": list(cell.tricks),
                 "levels": dict(cell.levels),
-                "classes": plan.first[cell].training.classes,
+                "classes": training.classes,
                 "digests": digests[cell],
+                "tested_on": _tested_on(training.data, training.data_content),
+                **({"source": training.origin.content} if training.origin else {}),
             }
-            for cell in plan.programs
+            for cell, training in ((cell, replicate.training) for cell, replicate in plan.first.items())
         ],
         "designs": _designs(plan),
     }
+
+
+@lru_cache
+def _tested_on(data: Data, content: str) -> str:
+    """Return what stands for the test images of a data section, whose files are known by `content`."""
+    drawn = dict.fromkeys(("train_per_class", "train_images"))
+    return digest([data.model_copy(update=drawn), content])
 
 
 def reused(plan: Plan) -> list[dict[str, Any]]:
@@ -140,8 +152,8 @@ def led(plan: Plan) -> list[dict[str, Any]]:
     found: dict[tuple[str, int, int], list[str]] = {}
     for cells in related.values():
         steps = steps_per_epoch(cells[0].training, cells[0].data)
-        for digest, (leader, epochs) in leaders([cell.training for cell in cells], steps).items():
-            own = first[digest]
+        for follower, (leader, epochs) in leaders([cell.training for cell in cells], steps).items():
+            own = first[follower]
             where = (first[leader].cell.policy, epochs, own.training.train.epochs)
             found.setdefault(where, []).append(own.cell.name)
     return [

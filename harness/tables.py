@@ -8,16 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from harness import norms, wording
+from harness import norms, transfer, wording
 from harness.contrasts import KEYS
 from harness.results import Grid, axes_of
-from harness.tasks.metrics import METRICS, TOP1, Metric, Task, score_of, task_planned
+from harness.tasks.metrics import METRICS, Metric, Task, score_of, task_planned
 
 _POOLED = ("data_sets", "n", "iqm", "low", "high", "gain", "gain_low", "gain_high", "p_improvement")
 _MOST = 60
 """Rows of the table of interactions: the clearest; `effects.csv` has all."""
 _KINDS = {
     "policy": "policy",
+    "scenario": "scenario",
     "one_in": "alone",
     "combined": "together",
     "synergy": "beyond the sum",
@@ -44,7 +45,8 @@ def of_grid(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame, data_sets: p
         "interactions": interactions_table(effects, score),
         "data_sets": data_sets_table(data_sets),
         "cells": cells_table(cells, task_planned(grid.plan)),
-        "first": first_table(grid.prerequisites),
+        "transfer": transfer.table(transfer.frame(grid, cells), effects, score),
+        "first": transfer.first_table(grid.prerequisites),
         "rates": rates_table(grid.plan, score),
         "norms": norms.table(grid.batch_norm, cells) if len(grid.batch_norm) else None,
         "designs": designs_table(grid.plan),
@@ -219,22 +221,6 @@ def cells_table(cells: pd.DataFrame, task: Task) -> pd.DataFrame:
             "trainable parameters": wording.number(row["trainable_params"], ",.0f"),
         }
         for row in cells.to_dict("records")
-    )
-
-
-def first_table(prerequisites: pd.DataFrame) -> pd.DataFrame | None:
-    """Return what was trained before the cells: pretrained networks and teachers, with top-1 on tests of their own."""
-    if prerequisites.empty:
-        return None
-    grouped = prerequisites.groupby(["what", "epochs"], sort=False)[TOP1.test].agg(["mean", "std", "size"])
-    return pd.DataFrame(
-        {
-            "trained first": what,
-            "networks": row["size"],
-            "epochs": epochs,
-            f"own test {TOP1.label}, %": wording.mean_sd(row["mean"], row["std"]),
-        }
-        for (what, epochs), row in zip(grouped.index, grouped.to_dict("records"), strict=True)
     )
 
 

@@ -92,6 +92,8 @@ def named(row: Mapping[Any, Any]) -> str:
     where = f" at {row['scenario']}" if row["scenario"] else ""
     if row["kind"] == "policy":
         return f"{row['policy']} against {row['against']}{where}"
+    if row["kind"] == "scenario":
+        return f"{row['policy']} at {row['scenario']} against {row['against']}"
     under = f" under {row['policy']}{where}"
     if row["kind"] == "interaction" and row["against"]:
         return f"{row['trick']}{under} rather than {row['against']}"

@@ -5,9 +5,10 @@ import re
 import pytest
 
 from harness.contrasts import KEYS, of_plan
+from harness.coverage import coverage
 from harness.effects import cells, effects
 from harness.family import Family
-from harness.findings import coverage, findings
+from harness.findings import findings
 from harness.foreign import grid_of
 from tests.samples import grid_table, runs_table
 

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp, ttest_ind
 
+from harness.coverage import coverage
 from harness.effects import effects
 from harness.errors import HarnessError
-from harness.findings import coverage
 from harness.foreign import Columns, foreign_grid
 from harness.report import write_report
 from harness.sources import read_csv

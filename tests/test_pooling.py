@@ -71,12 +71,15 @@ def test_only_seeds_of_every_source_are_pooled():
 def test_other_axes_stay_apart():
     levels = [{"lr": lr, "source_seed": seed} for lr in ("0.1", "0.2") for seed in "012"]
     grid, drawn = table_of(levels, policies=("full",))
-    rows = {r["scenario"]: r["estimate"] for r in pooled_rows(grid)}
-    expected = {
-        f"lr {lr}, every source_seed": np.mean(
-            [drawn["full", (lr, s), frozenset("a")] - drawn["full", (lr, s), frozenset()] for s in "012"]
-        )
+    rows = {(r["kind"], r["scenario"], r["against"]): r["estimate"] for r in pooled_rows(grid)}
+    low, high = (
+        np.mean([drawn["full", (lr, s), frozenset("a")] - drawn["full", (lr, s), frozenset()] for s in "012"])
         for lr in ("0.1", "0.2")
+    )
+    expected = {
+        ("one_in", "lr 0.1, every source_seed", "baseline"): low,
+        ("one_in", "lr 0.2, every source_seed", "baseline"): high,
+        ("interaction", "lr 0.2, every source_seed", "lr 0.1, every source_seed"): high - low,
     }
     assert rows == pytest.approx(expected)
 

@@ -334,7 +334,7 @@ def test_a_task_wants_a_head_of_its_own(write_spec, task, head, legal):
     model = "{name: resnet18}" if head == "none" else f"{{name: resnet18, head: {head}}}"
     path = write_spec(("model: {name: cifar_resnet8}", f"model: {model}\ntask: {task}"))
     said = f"task {task} does not fit `head: {head}` of the model; legal: {legal}"
-    assert refusal(path) == f"{path}:2: model: {said}"
+    assert refusal(path).splitlines()[0] == f"{path}:2: model: {said}"  # below, that the images do not fit either
 
 
 @pytest.mark.parametrize(

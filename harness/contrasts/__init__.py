@@ -13,11 +13,11 @@ from typing import Any
 
 from harness.contrasts.averages import main_effects, pairs, shapley
 from harness.contrasts.differences import alone, left_out, steps, together
-from harness.contrasts.group import KEYS, NONE, Cell, Contrast, Group, TrickSet, Weights, key_of
+from harness.contrasts.group import KEYS, NONE, SOURCES, Cell, Contrast, Group, TrickSet, Weights, key_of
 from harness.designs import Built, recognise
 from harness.wording import scenario, trick_set
 
-__all__ = ["KEYS", "Cell", "Contrast", "Weights", "contrasts", "key_of", "of_plan"]
+__all__ = ["KEYS", "SOURCES", "Cell", "Contrast", "Weights", "contrasts", "key_of", "of_plan"]
 _WITHIN: tuple[Callable[[Group], Iterator[Contrast]], ...] = (
     alone,
     together,
@@ -49,7 +49,7 @@ def contrasts(cells: Sequence[Cell], designs: Callable[[str, str], Sequence[Buil
         ours = within[group.policy, group.scenario]
         here = [other for other in groups if other.scenario == group.scenario]
         there = _references(group, [other for other in groups if other.policy == group.policy])
-        result += [*_policy(group, here), *ours]
+        result += [*_policy(group, here), *_scenarios(group, there), *ours]
         for first, name in ((here[0], here[0].policy), *((other, other.scenario) for other in there)):
             if first is not group:
                 result += _crossed(group, ours, first, within[first.policy, first.scenario], name)
@@ -73,6 +73,7 @@ def of_plan(plan: Mapping[str, Any]) -> list[Contrast]:
             frozenset(row["tricks"]),
             trick_set(row["cell"]),
             tuple(row.get("levels", {}).items()),
+            row.get("tested_on", ""),
         )
         for row in plan["cells"]
     ]
@@ -104,6 +105,19 @@ def _policy(group: Group, here: Sequence[Group]) -> Iterator[Contrast]:
     if group is not first and group.has(NONE):
         weights = {group.cells[NONE].name: 1.0, first.cells[NONE].name: -1.0}
         yield Contrast("policy", group.policy, "", first.policy, group.scenario, "", weights)
+
+
+def _scenarios(group: Group, there: Sequence[Group]) -> Iterator[Contrast]:
+    """A policy without tricks in one scenario against itself in another, where the test images are the same.
+
+    Not where the two differ by their source checkpoint, of which one is as good as the other.
+    """
+    for other in there:
+        if group.levels.get(SOURCES) == other.levels.get(SOURCES) and group.has(NONE) and other.has(NONE):
+            ours, theirs = group.cells[NONE], other.cells[NONE]
+            if ours.tested_on and ours.tested_on == theirs.tested_on:
+                weights = {ours.name: 1.0, theirs.name: -1.0}
+                yield Contrast("scenario", group.policy, "", other.scenario, group.scenario, "", weights)
 
 
 def _crossed(

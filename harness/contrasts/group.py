@@ -11,6 +11,8 @@ TrickSet = frozenset[str]
 Weights = dict[str, float]
 """Cell to its weight; the weights of every contrast sum to 0."""
 NONE: TrickSet = frozenset()
+SOURCES = "source_seed"
+"""The axis whose levels are source checkpoints, a sample: `weights.pretrain.seed`."""
 KEYS = ("kind", "policy", "trick", "against", "scenario", "design")
 """What names a contrast."""
 
@@ -27,6 +29,8 @@ class Cell:
     """The name of the trick set, as people read it."""
     levels: tuple[tuple[str, str], ...] = ()
     """The levels of the axes, which make the scenario."""
+    tested_on: str = ""
+    """What stands for its test images; empty where that is not known."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from harness.plots.scenarios import scenarios
 from harness.plots.shapley import shapley
 from harness.plots.style import COLOURS, GREY, PANELS, STYLE
 from harness.plots.tradeoffs import budget, memory, pareto, pareto_front
+from harness.plots.transfer import transfer
 from harness.plots.waterfall import waterfall
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "scenario_interactions",
     "scenarios",
     "shapley",
+    "transfer",
     "waterfall",
 ]

@@ -4,8 +4,8 @@ from harness.spec.axes import Levels
 from harness.spec.data import Data
 from harness.spec.designs import DesignOf, Exclusion, Fraction, RandomOrders, Requirement
 from harness.spec.primary import Primary
-from harness.spec.sections import Augment, Compile, Model, OptimizerSpec, Pretrain, StepDecay, Train, Weights
-from harness.spec.study import Spec, Throughput, TrickSpec, Tune
+from harness.spec.sections import Augment, Compile, Model, OptimizerSpec, Pretrain, StepDecay, Train, TrickSpec, Weights
+from harness.spec.study import Spec, Throughput, Tune
 
 __all__ = [
     "Augment",

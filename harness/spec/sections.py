@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from harness.errors import unknown
 from harness.models.zoo import MODELS, Head, Part, refusal, refusal_of_head
@@ -189,12 +189,40 @@ def augment_fits(train: Train, info: ValidationInfo) -> Train:
     return train
 
 
+class TrickSpec(BaseModel):
+    """One factor of the grid: a trick at one level of its parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    trick: str | None = None
+    """The trick, where the label is not its name (several levels of one trick)."""
+
+
+def from_list(value: Any) -> Any:
+    """Read a list of names as a mapping from each to nothing, so both forms may be written."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        twice = {item for item in value if value.count(item) > 1}
+        if twice:
+            raise ValueError(f"named twice: {', '.join(sorted(twice))}")
+        return dict.fromkeys(value)
+    return value
+
+
 class Pretrain(Section):
     """A source task on which the plan trains the pretrained weights, once."""
 
     data: Data
     train: Train
+    tricks: Annotated[dict[str, TrickSpec | None], BeforeValidator(from_list)] = Field(default_factory=dict)
+    """Tricks of this training, as those of the study are written; they are no factors of the grid."""
     seed: int = 0
+
+    @field_validator("data")
+    @classmethod
+    def _check_data(cls, data: Data) -> Data:
+        if data.name in SCENES:
+            raise ValueError(f"{data.name} has boxes or masks; a source task has images with one class")
+        return data
 
     @field_validator("train")
     @classmethod

@@ -8,9 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
@@ -27,7 +25,7 @@ from harness.spec.designs import Design, Exclusion, Fault, Requirement, faults
 from harness.spec.execution import Execution
 from harness.spec.primary import Primary
 from harness.spec.section import Positive, Rate, Section
-from harness.spec.sections import Model, Train, Weights, augment_fits
+from harness.spec.sections import Model, Train, TrickSpec, Weights, augment_fits, from_list
 from harness.tasks.metrics import METRICS, Task, score_of
 
 _MOST_SEEDS = 10_000
@@ -102,16 +100,6 @@ def _check_labels(labels: dict[str, Any]) -> dict[str, Any]:
     return labels
 
 
-def _from_list(value: Any) -> Any:
-    """Read a list of names as a mapping from each to nothing, so both forms may be written."""
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        twice = {item for item in value if value.count(item) > 1}
-        if twice:
-            raise ValueError(f"named twice: {', '.join(sorted(twice))}")
-        return dict.fromkeys(value)
-    return value
-
-
 def _seed_list(value: Any) -> Any:
     if type(value) is int:
         if value > _MOST_SEEDS:
@@ -123,15 +111,6 @@ def _seed_list(value: Any) -> Any:
 def _tuning_seeds(value: Any) -> Any:
     seeds = _seed_list(value)
     return tuple(_FIRST_TUNING_SEED + seed for seed in seeds) if type(value) is int else seeds
-
-
-class TrickSpec(BaseModel):
-    """One factor of the grid: a trick at one level of its parameters."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-
-    trick: str | None = None
-    """The trick, where the label is not its name (several levels of one trick)."""
 
 
 class Throughput(Section):
@@ -184,11 +163,11 @@ class Spec(Section):
     data: Data
     train: Train
     policies: Annotated[
-        dict[str, Policy | None], BeforeValidator(_from_list), AfterValidator(_check_labels), Field(min_length=1)
+        dict[str, Policy | None], BeforeValidator(from_list), AfterValidator(_check_labels), Field(min_length=1)
     ]
     """Names of known policies, or a mapping from a name to a policy written out."""
     tricks: Annotated[
-        dict[str, TrickSpec | None], BeforeValidator(_from_list), AfterValidator(_check_labels), Field(max_length=64)
+        dict[str, TrickSpec | None], BeforeValidator(from_list), AfterValidator(_check_labels), Field(max_length=64)
     ] = Field(default_factory=dict)
     """Names of tricks, or a mapping from a label to parameters."""
     designs: Annotated[tuple[Design, ...], Field(min_length=1)] = ("one_in", "all")
