@@ -103,7 +103,7 @@ class Earlier:
         Where seeds draw their training images each has a teacher of its own, which saw no other images.
         """
         spec = self._spec
-        seed = seed if spec.data.train_per_class else 0
+        seed = seed if spec.data.drawn_by_seed else 0
         origin = self.origin if wanted.model is None else None
         return self._taught(wanted, spec.data, spec.train, target, "teacher", seed, spec.model, origin)
 

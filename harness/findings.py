@@ -11,7 +11,7 @@ from harness.claims import reach
 from harness.contrasts import SOURCES
 from harness.family import Family
 from harness.results import axes_of, scenario_of
-from harness.tasks.metrics import TOP1, Metric
+from harness.tasks.metrics import FLOORS, METRICS, TOP1, Metric, task_in
 from harness.wording import (
     bound_in_words,
     mean_sd,
@@ -49,6 +49,7 @@ def findings(
         *_primary(effects, family),
         *_edges(tuning or {}),
         *_policies(cells, top, score),
+        *_floors(cells),
         *_sources(top),
         *_together(top),
         *_strongest(top),
@@ -166,6 +167,13 @@ def _policies_of(
     if against and few:
         sentences.append(f"Against {effects[0]['against']}, paired by seed: {'; '.join(against)}.")
     return sentences
+
+
+def _floors(cells: pd.DataFrame) -> list[str]:
+    """Return what the test images are worth without training, where that cannot be known before the data."""
+    known = [metric for metric in METRICS[task_in(cells.columns)] if metric.name in FLOORS]
+    told = [f"{metric.label} {100 * cells[metric.test].mean():.1f} %" for metric in known if metric.test in cells]
+    return [f"By comparison: {', '.join(told)}."] if told else []
 
 
 def _sources(top: pd.DataFrame) -> list[str]:

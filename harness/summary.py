@@ -202,7 +202,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "model": spec.model.name,
         "weights": describe_weights(plan),
         "data": describe_data(spec.data),
-        "train images drawn by seed": any(s.spec.data.train_per_class for s in scenarios),
+        "train images drawn by seed": any(s.spec.data.drawn_by_seed for s in scenarios),
         "classes": plan.replicates[0].training.classes,
         "train images per seed": _range(r.data.train_size for r in plan.replicates),
         "steps per epoch": _range(r.data.train_size // r.training.train.batch_size for r in plan.replicates),
@@ -241,6 +241,8 @@ def describe_data(data: Any) -> str:
     parts.append(f"{data.image_size} px")
     if data.train_per_class:
         parts.append(f"{data.train_per_class} training images a class")
+    if data.train_images:
+        parts.append(f"{data.train_images} training images")
     return ", ".join(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -45,8 +46,10 @@ def heatmap(cells: pd.DataFrame, effects: pd.DataFrame, score: Metric = TOP1) ->
             axes.tick_params(labelsize=8.5)
             axes.tick_params(axis="x", rotation=90)
         scale(figure, image, [axes], score)
-        axes.set_title(f"Effect of each trick on test {score.label}, against the same policy without tricks")
-        axes.set_xlabel(_legend(top, roomy), color=GREY)
+        title = f"Effect of each trick on test {score.label}, against the same policy without tricks"
+        axes.set_title(fill(title, max(52, 26 * len(columns))))
+        lines = _legend(top, roomy).splitlines()
+        axes.set_xlabel("\n".join(fill(line, max(64, 40 * len(columns))) for line in lines), color=GREY)
     return figure
 
 

@@ -85,6 +85,11 @@ class Data(Section):
         """Where the images come from: two sets that have this in common may share images."""
         return ("digits" if self.name == "digit_scenes" else self.name), self.root
 
+    @property
+    def drawn_by_seed(self) -> bool:
+        """Whether each seed has training images of its own; embedded scenes are the same for all."""
+        return bool(self.train_per_class or (self.train_images and self.name != "digit_scenes"))
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         embedded = self.name in ("digits", "digit_scenes")

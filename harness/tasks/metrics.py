@@ -84,6 +84,10 @@ Guessing finds no box where one is. Of a mask that is guessed the mean IoU depen
 """
 
 
+FLOORS = ("untrained", "constant")
+"""Names of those that say what the test images are worth to who has learned nothing."""
+
+
 def score_of(task: Task) -> Metric:
     """Return the metric by which studies of a task judge, tune and draw."""
     return METRICS[task][0]
