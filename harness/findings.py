@@ -179,14 +179,13 @@ def _floors(cells: pd.DataFrame) -> list[str]:
 def _sources(top: pd.DataFrame) -> list[str]:
     """Return, for each policy, what it gains in other scenarios over several source networks of each."""
     rows = top[(top["kind"] == "scenario") & top["scenario"].str.endswith(f"every {SOURCES}")]
-    return [
+    said = [
         f"Over source networks, under {policy} against {group['against'].iloc[0]}: "
-        + "; ".join(f"{row['scenario']} {_effect(row)}" for row in group.to_dict("records")).replace(
-            f", every {SOURCES}", ""
-        )
+        + "; ".join(f"{row['scenario']} {_effect(row)}" for row in group.to_dict("records"))
         + "."
         for policy, group in rows.groupby("policy", sort=False)
     ]
+    return [sentence.replace(f", every {SOURCES}", "") for sentence in said]
 
 
 def _together(top: pd.DataFrame) -> list[str]:

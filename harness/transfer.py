@@ -25,7 +25,8 @@ def frame(grid: Grid, cells: pd.DataFrame) -> pd.DataFrame:
     `scenario` leaves out which of several source networks it is, `score` is the mean over seeds. Empty where all cells
     begin with one source network, or the plan trained none.
     """
-    own = dict(zip(grid.prerequisites["digest"], grid.prerequisites[TOP1.test], strict=True))
+    first = grid.prerequisites
+    own = {} if first.empty else dict(zip(first["digest"], first[TOP1.test], strict=True))
     sources = {cell["cell"]: cell.get("source") for cell in grid.plan["cells"]}
     axes = [axis for axis in axes_of(cells) if axis != SOURCES]
     rows = [

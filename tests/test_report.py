@@ -72,7 +72,7 @@ def grid(**changes: object) -> Grid:
         "runs": runs,
         "curves": curves,
         "throughput": pd.DataFrame(rounds, columns=["cell", "round", "images_per_s"]),
-        "prerequisites": pd.DataFrame(columns=["what", "epochs", "test_top1"]),
+        "prerequisites": pd.DataFrame(columns=["digest", "what", "epochs", "test_top1"]),
         "software": {"torch": ["1"], "device": ["a <CPU>"]},
         "experiment_id": "1",
         "run_id": "r",
