@@ -22,7 +22,7 @@ RESNET18 = "resnet18-f37072fd.pth"
 
 @pytest.mark.parametrize(
     ("name", "replicates", "first"),
-    [("detection_digits", 24, 1), ("segmentation_digits", 24, 1), ("transfer_table", 60, 15)],
+    [("detection_digits", 24, 1), ("segmentation_digits", 24, 1), ("transfer_table", 90, 15)],
 )
 def test_embedded_studies_plan_what_their_comments_say(name, replicates, first, workspace):
     plan = make_plan(specfile.read(EXPERIMENTS / f"{name}.yaml"), workspace)
@@ -34,7 +34,7 @@ def test_the_transfer_table_serves_masks_too(workspace):
     overrides = ["task=segmentation", "model.head=fcn", "train.batch_size=8", "train.lr=0.1"]
     plan = make_plan(specfile.read(EXPERIMENTS / "transfer_table.yaml", overrides), workspace)
     assert {replicate.training.task for replicate in plan.replicates} == {"segmentation"}
-    assert len(plan.replicates) == 60
+    assert len(plan.replicates) == 90
 
 
 def test_the_study_of_pascal_voc_plans_on_images_of_its_layout(workspace, monkeypatch, tmp_path):
