@@ -12,7 +12,7 @@ from harness.contrasts import KEYS
 from harness.errors import HarnessError
 from harness.family import Family
 from harness.stats import LEVEL, claim, critical_effect, seeds_needed, simultaneous, smallest_effect
-from harness.wording import bound_in_words
+from harness.wording import bound_in_words, open_between, points
 from harness.wording import named as effect_name
 
 
@@ -48,6 +48,49 @@ def judge(frame: pd.DataFrame, samples: Mapping[int, np.ndarray], family: Family
     numbers = ["p_holm", "simultaneous_low", "simultaneous_high"]
     frame.loc[rows, numbers] = np.column_stack([judged.p_holm, judged.low, judged.high])
     return frame
+
+
+def claimed(effects: pd.DataFrame, family: Family | None) -> list[str]:
+    """Return what is claimed of the primary contrasts, a sentence for each sort of claim."""
+    if family is None:
+        return []
+    if family.late:
+        return ["The primary contrasts were named after there were runs of this grid, so nothing is claimed of them."]
+    rows = effects[effects["role"] == "primary"].to_dict("records")
+    bound = f" (less than {bound_in_words(family.bound)})" if family.bound else ""
+    words = {
+        "helps": "What helps",
+        "hurts": "What hurts",
+        "makes no difference": f"What makes no difference{bound}",
+        "no evidence": "What these data cannot tell",
+    }
+    n = sorted({row["n"] for row in rows})
+    several = len(rows) > 1
+    judged = "s, named before the data, are judged together" if several else ", named before the data, is judged"
+    sentences = [
+        f"{len(rows)} primary contrast{judged}: the intervals hold for {'all at once' if several else 'it'}, at 95 % "
+        f"(n = {' to '.join(map(str, n[:: max(len(n) - 1, 1)]))})."
+    ]
+    for said, text in words.items():
+        found = [
+            f"{effect_name(row)} {points(row['estimate'])} points ({_between(row)})"
+            for row in rows
+            if row["claim"] == said and not (said == "no evidence" and row["diverged"] > 0)
+        ]
+        sentences += [f"{text}: {'; '.join(found)}."] if found else []
+    lost = [
+        f"{effect_name(row)}, {row['diverged']:.0%} of whose replicates diverged "
+        f"({points(row['with_chance'])} points with guessing in their place)"
+        for row in rows
+        if row["claim"] == "no evidence" and row["diverged"] > 0
+    ]
+    sentences += [f"Not judged, since replicates diverged: {'; '.join(lost)}."] if lost else []
+    return sentences + reach(rows)
+
+
+def _between(row: Mapping[Any, Any]) -> str:
+    low, high = row["simultaneous_low"], row["simultaneous_high"]
+    return "no interval" if pd.isna(low) else open_between(low, high)
 
 
 def reach(rows: Sequence[Mapping[Any, Any]]) -> list[str]:

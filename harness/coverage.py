@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.contrasts import SOURCES
+
 
 def coverage(plan: Mapping[str, Any]) -> str:
     """Return what the intervals of the score cover and what they do not, as the plan has it."""
@@ -20,10 +22,12 @@ def coverage(plan: Mapping[str, Any]) -> str:
     shared = [p for p in plan.get("prerequisites", ()) if p.get("role") == "teacher"]
     fixed += ["another teacher"] if shared and not settings.get("train images drawn by seed") else []
     fixed += ["another choice of the learning rates"] if plan.get("tuning") else []
-    return (
+    said = (
         f"The intervals cover what differs between seeds: {_list(varied, 'and')}. "
         f"They do not cover {_list(fixed, 'or')}: all seeds share one."
     )
+    several = len(plan.get("axes", {}).get(SOURCES, ())) > 1
+    return f"{said} Those over every {SOURCES} cover other pretrained networks too." if several else said
 
 
 def _list(words: list[str], last: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -20,7 +20,7 @@ from harness.schedule import lr_factors
 from harness.spec import Data, Model, Pretrain, Spec, Train
 from harness.specfile import Scenario, Study
 from harness.training import Origin, Teacher, Training
-from harness.tricks import compose
+from harness.tricks import Trick, compose
 from harness.versions import version_mark
 from harness.workspace import Workspace
 
@@ -40,7 +40,7 @@ class Prerequisite:
     data: Survey
     role: Role
     tricks: tuple[str, ...] = ()
-    """Labels of the tricks it is trained with."""
+    """Labels of the tricks it is trained with, and the parameters that are not their defaults."""
 
     @property
     def at_seed_0(self) -> Training:
@@ -166,12 +166,12 @@ class Earlier:
                 raise HarnessError(str(error)) from None
             if own.surgeries:
                 raise HarnessError("what edits the network is a trick of the study, or a setting of `model`")
+            teacher = (
+                self._taught(own.teacher, source.data, source.train, found, "source teacher", source.seed, model)
+                if own.teacher
+                else None
+            )
         made = effective(own, steps, "source")
-        teacher = (
-            self._taught(own.teacher, source.data, source.train, found, "source teacher", source.seed, model)
-            if own.teacher
-            else None
-        )
         training = Training(
             model=model,
             classes=len(found.classes),
@@ -186,7 +186,7 @@ class Earlier:
             teacher=teacher,
             data_root=source.data.root,
         )
-        return Prerequisite(training, found, "pretraining", tuple(tricks))
+        return Prerequisite(training, found, "pretraining", tuple(map(_named, tricks.items())))
 
     def _taught(
         self,
@@ -227,6 +227,12 @@ class Earlier:
         training = self.kept(needed.training)
         self.prerequisites.setdefault(training.digest, replace(needed, training=training))
         return Origin(training.digest, str(training.save_to))
+
+
+def _named(labelled: tuple[str, Trick]) -> str:
+    label, trick = labelled
+    usual, given = asdict(type(trick)()), asdict(trick)  # type: ignore[call-overload]
+    return " ".join([label, *(f"{name} {value}" for name, value in given.items() if value != usual[name])])
 
 
 def model_of(spec: Spec, recipe: Recipe, side: Side) -> Model:

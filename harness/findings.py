@@ -7,16 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from harness.claims import reach
+from harness.claims import claimed
 from harness.contrasts import SOURCES
 from harness.family import Family
 from harness.results import axes_of, scenario_of
 from harness.tasks.metrics import FLOORS, METRICS, TOP1, Metric, task_in
 from harness.wording import (
-    bound_in_words,
     mean_sd,
     named,
-    open_between,
     points,
     points_between,
     ratio,
@@ -46,7 +44,7 @@ def findings(
     """
     top = effects[(effects["metric"] == score.test) & effects["estimate"].notna()]
     sentences = [
-        *_primary(effects, family),
+        *claimed(effects, family),
         *_edges(tuning or {}),
         *_policies(cells, top, score),
         *_floors(cells),
@@ -79,49 +77,6 @@ def _edges(tuning: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _primary(effects: pd.DataFrame, family: Family | None) -> list[str]:
-    """Return what is claimed of the primary contrasts, a sentence for each sort of claim."""
-    if family is None:
-        return []
-    if family.late:
-        return ["The primary contrasts were named after there were runs of this grid, so nothing is claimed of them."]
-    rows = effects[effects["role"] == "primary"].to_dict("records")
-    bound = f" (less than {bound_in_words(family.bound)})" if family.bound else ""
-    words = {
-        "helps": "What helps",
-        "hurts": "What hurts",
-        "makes no difference": f"What makes no difference{bound}",
-        "no evidence": "What these data cannot tell",
-    }
-    n = sorted({row["n"] for row in rows})
-    several = len(rows) > 1
-    judged = "s, named before the data, are judged together" if several else ", named before the data, is judged"
-    sentences = [
-        f"{len(rows)} primary contrast{judged}: the intervals hold for {'all at once' if several else 'it'}, at 95 % "
-        f"(n = {' to '.join(map(str, n[:: max(len(n) - 1, 1)]))})."
-    ]
-    for claim, text in words.items():
-        found = [
-            f"{named(row)} {points(row['estimate'])} points ({_between(row)})"
-            for row in rows
-            if row["claim"] == claim and not (claim == "no evidence" and row["diverged"] > 0)
-        ]
-        sentences += [f"{text}: {'; '.join(found)}."] if found else []
-    lost = [
-        f"{named(row)}, {row['diverged']:.0%} of whose replicates diverged "
-        f"({points(row['with_chance'])} points with guessing in their place)"
-        for row in rows
-        if row["claim"] == "no evidence" and row["diverged"] > 0
-    ]
-    sentences += [f"Not judged, since replicates diverged: {'; '.join(lost)}."] if lost else []
-    return sentences + reach(rows)
-
-
-def _between(row: Row) -> str:
-    low, high = row["simultaneous_low"], row["simultaneous_high"]
-    return "no interval" if pd.isna(low) else open_between(low, high)
-
-
 def _policies(cells: pd.DataFrame, top: pd.DataFrame, score: Metric) -> list[str]:
     axes = axes_of(cells)
     known = cells[cells["cell"].map(trick_set) == "baseline"].dropna(subset=[score.mean])
@@ -146,7 +101,12 @@ def _best_by_scenario(by_scenario: Mapping[str, list[dict[Hashable, Any]]], scor
             best = max(rows, key=lambda row: row[score.mean])
             shown = f"{scenario} ({mean_sd(best[score.mean], best[score.sd])} %)"
             by_policy.setdefault(best["policy"], []).append(shown)
-    listed = "; ".join(f"{policy} at {', '.join(scenarios)}" for policy, scenarios in by_policy.items())
+    listed = "; ".join(
+        f"{policy} at {', '.join(at)}"
+        if len(at) <= _LISTED
+        else f"{policy} in {len(at)} of {len(by_scenario)} scenarios"
+        for policy, at in by_policy.items()
+    )
     said = f"Without tricks, the policy of the highest mean test {score.label} (± sd over seeds) is {listed}."
     return [said] if listed else []
 
@@ -173,17 +133,17 @@ def _floors(cells: pd.DataFrame) -> list[str]:
     """Return what the test images are worth without training, where that cannot be known before the data."""
     known = [metric for metric in METRICS[task_in(cells.columns)] if metric.name in FLOORS]
     told = [f"{metric.label} {100 * cells[metric.test].mean():.1f} %" for metric in known if metric.test in cells]
-    return [f"By comparison: {', '.join(told)}."] if told else []
+    return [f"By comparison, the mean over cells: {', '.join(told)}."] if told else []
 
 
 def _sources(top: pd.DataFrame) -> list[str]:
     """Return, for each policy, what it gains in other scenarios over several source networks of each."""
     rows = top[(top["kind"] == "scenario") & top["scenario"].str.endswith(f"every {SOURCES}")]
     said = [
-        f"Over source networks, under {policy} against {group['against'].iloc[0]}: "
+        f"Over source networks, under {policy} against {against}: "
         + "; ".join(f"{row['scenario']} {_effect(row)}" for row in group.to_dict("records"))
         + "."
-        for policy, group in rows.groupby("policy", sort=False)
+        for (policy, against), group in rows.groupby(["policy", "against"], sort=False)
     ]
     return [sentence.replace(f", every {SOURCES}", "") for sentence in said]
 

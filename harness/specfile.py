@@ -122,7 +122,11 @@ def _scenario(
         made = Spec.model_validate_json(json.dumps(written))
     except ValidationError as error:
         raise HarnessError(f"{places.at(('axes',))}: with {_shown(levels)}: {places.explain(error)}") from None
-    return Scenario(levels, _rooted(made, folder), _source_tricks(made, places))
+    try:
+        tricks = _source_tricks(made, places)
+    except HarnessError as error:
+        raise HarnessError(f"{places.at(('axes',))}: with {_shown(levels)}: {error}") from None
+    return Scenario(levels, _rooted(made, folder), tricks)
 
 
 def _shown(levels: Levels) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.designs import Built
     from harness.family import Family
     from harness.plan import Cell, Choice, Plan, Replicate
-    from harness.spec import Data, Levels
+    from harness.spec import Data, Levels, Model
     from harness.tasks.metrics import Metric
     from harness.training import Training
 
@@ -62,7 +62,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
             {
                 "digest": p.training.digest,
                 "role": p.role,
-                "what": f"{p.role}: {p.training.model.name} on {describe_data(p.training.data)}"
+                "what": f"{p.role}: {describe_model(p.training.model)} on {describe_data(p.training.data)}"
                 + (f", with {' + '.join(p.tricks)}" if p.tricks else ""),
                 "epochs": p.training.train.epochs,
             }
@@ -228,6 +228,17 @@ def _range(counts: Iterable[int]) -> str:
 def _choice(choice: Choice, score: Metric) -> dict[str, Any]:
     tried = [[lr, None if math.isnan(value) else value] for lr, value in choice.val]
     return {"lr": choice.lr, "at_edge": choice.at_edge, score.val: tried}
+
+
+def describe_model(model: Model) -> str:
+    """Return the network by name, with what is edited in it."""
+    edits = {
+        "variant a": model.variant != "b",
+        "deep stem": model.deep_stem,
+        "average-pooled shortcuts": model.avg_down,
+    }
+    named = ", ".join(edit for edit, made in edits.items() if made)
+    return f"{model.name} ({named})" if named else model.name
 
 
 def describe_data(data: Any) -> str:

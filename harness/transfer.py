@@ -14,8 +14,8 @@ from harness.wording import mean_sd, points, points_between, trick_set
 COLUMNS = ("policy", "scenario", "source", "source_top1", "score")
 NOTE = (
     "Each point is one source network: its top-1 on test images of its own task, and the mean over seeds of what a "
-    "policy makes of it without tricks. Differences are to the first scenario; where each scenario has several source "
-    "networks, their intervals cover other source networks too."
+    "policy makes of it without tricks. Differences are to the first scenario; with an axis "
+    "`weights.pretrain.seed` the ± is the sd over source networks, and intervals cover other source networks as well."
 )
 
 

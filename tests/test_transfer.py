@@ -11,6 +11,7 @@ from harness import cli, specfile, transfer
 from harness.contrasts import of_plan
 from harness.effects import cells, effects
 from harness.errors import HarnessError
+from harness.findings import findings
 from harness.plan import make_plan
 from harness.plots.transfer import transfer as drawn
 from harness.stats import two_way_t
@@ -156,6 +157,7 @@ def test_differences_are_over_seeds_and_source_networks(transferred):
     grid, drawn = transferred
     found = transfer.frame(grid, cells(grid.runs))
     table = transfer.table(found, effects(grid), TOP1)
+    assert table is not None
     wanted = two_way_t((drawn[1] - drawn[0]).T)
     assert list(table["source networks"]) == [3, 3]
     assert list(table["full: against the first, points"]) == ["–", f"{100 * wanted.estimate:+.1f}".replace("-", "−")]
@@ -167,10 +169,11 @@ def test_the_figure_says_how_far_ranks_agree(transferred):
     grid, drawn_values = transferred
     found = transfer.frame(grid, cells(grid.runs))
     figure = drawn(found)
+    assert figure is not None
     (panel,) = [axes for axes in figure.axes if axes.get_visible()]
-    points = np.concatenate([line.get_xydata() for line in panel.lines if len(line.get_xdata())])
+    points = np.concatenate([np.asarray(line.get_xydata()) for line in panel.lines])
     assert points[:, 1].tolist() == pytest.approx((100 * drawn_values.mean(axis=2)).ravel().tolist())
-    ranks = pd.DataFrame(points).rank().corr().iloc[0, 1]
+    ranks = float(pd.DataFrame(points).rank().corr().to_numpy()[0, 1])
     assert f"{ranks:+.2f}".replace("-", "−") in panel.texts[0].get_text()
     plt.close("all")
 
@@ -192,3 +195,34 @@ def test_a_study_of_recipes_of_the_source_runs_to_its_report(write_spec, workspa
     report = (workspace.root / "results" / "tiny" / "report.md").read_text()
     assert "## Source networks" in report
     assert "Over source networks, under full against pretraining plain: pretraining more" in report
+
+
+def test_a_reference_of_each_axis_has_its_own_sentence():
+    levels = [{"lr": lr, **level} for lr in ("0.1", "0.2") for level in LEVELS]
+    plan = plan_of(["one_in"], "", ("full",), levels, seeds=4)
+    for cell in plan["cells"]:
+        cell["tested_on"] = "digits"
+    drawn = np.random.default_rng(3).normal(0.5, 0.1, (len(levels), 4))
+    grid = grid_from(plan, lambda _, at, __, seed: drawn[levels.index(dict(at)), seed])
+    said = [s for s in findings(cells(grid.runs), effects(grid), 4) if s.startswith("Over source networks")]
+    assert sorted(s.split(": ")[0].split("against ")[1] for s in said) == [
+        "lr 0.1, pretraining more",
+        "lr 0.1, pretraining plain",
+        "lr 0.2, pretraining plain",
+    ]
+
+
+def test_ranks_are_told_of_networks_that_stand_once(transferred):
+    grid, _ = transferred
+    found = transfer.frame(grid, cells(grid.runs))
+    for few in (found.iloc[:4], found.assign(source="one network")):
+        figure = drawn(few)
+        assert figure is not None
+        assert not [text for axes in figure.axes for text in axes.texts]
+    plt.close("all")
+
+
+def test_a_scenario_may_be_what_a_study_is_made_to_judge(planned):
+    plan = planned("axes={train.lr: [0.01, 0.02]}", "primary={contrasts: [{kind: scenario, policy: full}], sd: 0.02}")
+    assert plan.family is not None
+    assert [member["scenario"] for member in plan.family.members] == ["lr 0.02"]

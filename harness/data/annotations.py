@@ -60,9 +60,10 @@ def _inside(file: str, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     for number, box in enumerate(boxes, start=1):
         x1, y1, x2, y2 = (f"{side:g}" for side in box)
         said = f"annotation {file}: box {number}, ({x1}, {y1}) to ({x2}, {y2}) in pixels from 0,"
+        seen = np.clip(box, 0, ends)
         if not (box[2:] > box[:2]).all():
             raise HarnessError(f"{said} is empty; remove it, or mend xmin, ymin, xmax and ymax")
-        if (box < -1).any() or (box > ends + 1).any():
+        if (box < -1).any() or (box > ends + 1).any() or not (seen[2:] > seen[:2]).all():
             raise HarnessError(f"{said} is outside the image of {width}×{height}; mend xmin, ymin, xmax and ymax")
     clipped: np.ndarray = np.clip(boxes, 0, ends)
     return clipped

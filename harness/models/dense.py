@@ -20,6 +20,7 @@ from torchvision.models.segmentation import FCN, DeepLabV3
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from torchvision.models.segmentation.fcn import FCNHead
 
+from harness.data.scene_decoding import LONGEST
 from harness.errors import HarnessError
 from harness.models.zoo import Head, Stages
 
@@ -82,7 +83,7 @@ def _faster_rcnn(network: nn.Module, classes: int, image_size: int, small: bool)
     return FasterRCNN(  # type: ignore[no-any-return]
         pyramid,
         min_size=image_size,
-        max_size=image_size * 1333 // _USUAL_SIZE,
+        max_size=round(LONGEST * image_size),
         rpn_anchor_generator=AnchorGenerator(tuple((size,) for size in sizes), ((0.5, 1.0, 2.0),) * len(sizes)),
         box_head=TwoMLPHead(width * 7 * 7, 4 * width),
         box_predictor=FastRCNNPredictor(4 * width, classes + 1),

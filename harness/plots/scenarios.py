@@ -16,11 +16,14 @@ from harness.results import axes_of, scenario_of
 from harness.tasks.metrics import TOP1, Metric
 from harness.wording import score_text, trick_set
 
+_ACROSS = 8
+"""Scenarios that stand side by side at most."""
+
 
 def scenarios(cells: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
-    """Draw the mean score on test ± sd without tricks, policies down and scenarios across; the best of each is framed.
+    """Draw the mean score on test ± sd without tricks; the best policy of each scenario is framed.
 
-    None where there is one scenario alone.
+    Policies down and scenarios across, or where these are many the other way. None where there is one scenario alone.
     """
     axes = axes_of(cells)
     if not axes:
@@ -28,28 +31,31 @@ def scenarios(cells: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
     known = [row for row in cells.to_dict("records") if trick_set(row["cell"]) == "baseline"]
     policies = list(dict.fromkeys(row["policy"] for row in known))
     columns = list(dict.fromkeys(scenario_of(row, axes) for row in known))
+    down = len(columns) > _ACROSS
     by_place = {(row["policy"], scenario_of(row, axes)): row for row in known}
     shown = np.full((len(policies), len(columns)), np.nan)
     for (policy, scenario), row in by_place.items():
         shown[policies.index(policy), columns.index(scenario)] = 100 * row[score.mean]
     with mpl.rc_context(STYLE):
-        size = (max(7.6, 2.1 + 1.25 * len(columns)), 1.9 + 0.48 * len(policies))
+        across, along = (policies, columns) if down else (columns, policies)
+        size = (max(7.6, (4.2 if down else 2.1) + 1.25 * len(across)), 1.9 + (0.3 if down else 0.48) * len(along))
         figure = Figure(figsize=size, layout="constrained")
         panel = figure.add_subplot()
         cmap = mpl.colormaps["YlGnBu"].with_extremes(bad="#eeeeee")
-        image = coloured(panel, shown, cmap, None, None)
+        image = coloured(panel, shown.T if down else shown, cmap, None, None)
         panel.set_xticks(
-            range(len(columns)), [fill(name.replace(", ", ",\n"), 15, replace_whitespace=False) for name in columns]
+            range(len(across)), [fill(name.replace(", ", ",\n"), 15, replace_whitespace=False) for name in across]
         )
-        panel.set_yticks(range(len(policies)), policies)
+        panel.set_yticks(range(len(along)), along)
         for j, scenario in enumerate(columns):
             best = np.nanmax(shown[:, j], initial=-np.inf)
             for i, policy in enumerate(policies):
                 row = by_place.get((policy, scenario), {})
                 text = score_text(row, score) if row else "not run"
-                number(panel, image, i, j, text)
+                y, x = (j, i) if down else (i, j)
+                number(panel, image, y, x, text)
                 if shown[i, j] == best:
-                    panel.add_patch(Rectangle((j - 0.48, i - 0.46), 0.96, 0.92, fill=False, ec="#D55E00", lw=2))
+                    panel.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fill=False, ec="#D55E00", lw=2))
         figure.colorbar(image, ax=panel, shrink=0.9, pad=0.02, label=f"test {score.label}, %")
         panel.set_title(f"Test {score.label} without tricks, by policy and scenario")
         panel.set_xlabel(

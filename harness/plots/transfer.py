@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import fill
-
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +10,9 @@ from scipy.stats import spearmanr
 
 from harness.plots.style import COLOURS, GREY, PANELS, SHAPES, STYLE, first, footer, grid
 from harness.tasks.metrics import TOP1, Metric
+
+_RANKED = 5
+"""Source networks, each in one scenario, from which on it is said how far ranks agree."""
 
 
 def transfer(found: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
@@ -29,7 +30,7 @@ def transfer(found: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
         for panel, policy in zip(panels, policies, strict=True):
             _draw(panel, found[found["policy"] == policy], marks)
             panel.set_title(policy, fontsize=10)
-            panel.set_ylabel(fill(f"test {score.label} of what begins with it, %", 40))
+            panel.set_ylabel(f"test {score.label} after transfer, %")
             panel.set_xlabel(f"test {TOP1.label} of the source network on its own task, %")
         figure.suptitle("Do better source networks transfer better?", x=0.01, ha="left", fontsize=11)
         handles = [panels[0].plot([], [], mark, color=colour, label=name)[0] for name, (mark, colour) in marks.items()]
@@ -42,7 +43,7 @@ def _draw(panel: Axes, rows: pd.DataFrame, marks: dict[str, tuple[str, str]]) ->
         mark, colour = marks[str(name)]
         panel.plot(100 * group["source_top1"], 100 * group["score"], mark, color=colour, markersize=6, alpha=0.85)
     known = rows.dropna(subset=["source_top1", "score"])
-    if known[["source_top1", "score"]].nunique().min() > 1:
+    if len(known) >= _RANKED and known["source"].is_unique and known[["source_top1", "score"]].nunique().min() > 1:
         rank = spearmanr(known["source_top1"], known["score"]).statistic
         panel.text(
             0.02,

@@ -36,7 +36,9 @@ class Batch:
 
 
 def _split(rows: Any, count: int) -> Any:
-    """Return rows in so many parts, none of which has two rows more than another."""
+    """Return rows in so many parts, the first of which have one more where they cannot all be alike."""
     if isinstance(rows, Tensor):
         return rows.tensor_split(count)
-    return [rows[begin:end] for begin, end in pairwise(len(rows) * number // count for number in range(count + 1))]
+    size, more = divmod(len(rows), count)
+    ends = [number * size + min(number, more) for number in range(count + 1)]
+    return [rows[begin:end] for begin, end in pairwise(ends)]

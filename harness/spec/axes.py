@@ -48,7 +48,7 @@ def level_name(value: Any) -> str:
     if isinstance(value, list):
         return "+".join(map(level_name, value)) or "none"
     if isinstance(value, dict):
-        return " ".join(level_name(part) for part in value.values())
+        return " ".join(key if part is None else level_name(part) for key, part in value.items())
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 

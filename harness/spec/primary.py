@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from harness.spec.section import Section
 
-Kind = Literal["one_in", "leave_one_out", "step", "main", "interaction", "shapley", "combined", "synergy", "policy"]
+Kind = Literal[
+    "one_in", "leave_one_out", "step", "main", "interaction", "shapley", "combined", "synergy", "policy", "scenario"
+]
 Names = str | Annotated[tuple[str, ...], Field(min_length=1)]
 
 

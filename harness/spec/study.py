@@ -217,6 +217,8 @@ class Spec(Section):
     def _check_train(cls, train: Train, info: ValidationInfo) -> Train:
         if train.augment.rescale and info.data.get("task") == "detection":
             raise ValueError("augment: rescale is for masks; detectors scale images themselves")
+        if train.compile != "none" and info.data.get("task") == "detection":
+            raise ValueError("compile: what a detector does depends on what it finds, which is no graph; leave it out")
         return augment_fits(train, info)
 
     @field_validator("diagnostics")

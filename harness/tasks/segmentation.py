@@ -40,7 +40,7 @@ def taken(batch: Batch) -> tuple[Any, ...]:
 def loss(made: Mapping[str, Tensor], targets: Tensor) -> Tensor:
     """Return the cross-entropy of logits [N, K, H, W] and masks [N, H, W], and half of the auxiliary head's.
 
-    The mean over the pixels that count, as in torchvision's reference (references/segmentation/train.py).
+    The mean over the pixels that count, as in torchvision's reference (references/segmentation/train.py); 0 if none do.
     """
     return _pixels(made["out"], targets) + _AUXILIARY * _pixels(made["aux"], targets)
 
@@ -48,12 +48,16 @@ def loss(made: Mapping[str, Tensor], targets: Tensor) -> Tensor:
 def _pixels(logits: Tensor, targets: Tensor) -> Tensor:
     # In rows, since on CUDA torch has no deterministic loss over two dimensions.
     rows = logits.float().permute(0, 2, 3, 1).flatten(0, 2)
-    return F.cross_entropy(rows, targets.flatten(), ignore_index=IGNORED)
+    counted = (targets != IGNORED).sum().clamp(min=1)
+    return F.cross_entropy(rows, targets.flatten(), ignore_index=IGNORED, reduction="sum") / counted
 
 
 @torch.inference_mode()
 def predict(module: nn.Module, images: Scenes, normalise: Normalise) -> list[Tensor]:
-    """Return the predicted mask of each image, uint8, on the CPU: as large as the largest of its batch."""
+    """Return the predicted mask of each image, uint8, on the CPU: as large as the largest of its batch.
+
+    What an image is filled up with to that size is seen by a head that averages over all of it (DeepLabV3's).
+    """
     evaluation_mode(module)
     found = (module(inputs)["out"].argmax(1) for inputs, _ in evaluation_batches(images, _BATCH, normalise))
     return [mask for batch in found for mask in batch.to(torch.uint8).cpu()]

@@ -58,7 +58,7 @@ def torchvisions_faster_rcnn(_: pytest.MonkeyPatch) -> nn.Module:
         image_mean=[0.0] * 3,
         image_std=[1.0] * 3,
         min_size=100,
-        max_size=166,
+        max_size=167,
         rpn_anchor_generator=AnchorGenerator(((4,), (8,), (16,), (32,), (64,)), ((0.5, 1.0, 2.0),) * 5),
     )
     return module

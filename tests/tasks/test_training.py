@@ -8,11 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
 from harness import cli, specfile
 from harness.checkpoint import Checkpoints
+from harness.errors import HarnessError
 from harness.execute.inline import InlineExecutor
 from harness.execute.job import Job
 from harness.learner import Learner
@@ -22,7 +24,7 @@ from harness.prefix.batch import Batch
 from harness.prepare import prepare
 from harness.records import Epoch, Failed, Finished, Record
 from harness.spec import Model
-from harness.tasks import metrics
+from harness.tasks import metrics, segmentation
 from harness.tasks.metrics import METRICS, Task
 from harness.track import Store
 from harness.training import Training
@@ -149,8 +151,15 @@ def test_a_batch_in_parts_has_each_image_once(planned: Planned, workspace: Works
     assert set(whole.changed) == set(parts.changed)
     batch = Batch([torch.zeros(3, 4, 4 + i) for i in range(5)], [{"labels": torch.tensor([i])} for i in range(5)])
     split = list(batch.parts(2))
-    assert [len(part.inputs) for part in split] == [len(part.targets) for part in split] == [2, 3]
+    assert [len(part.inputs) for part in split] == [len(part.targets) for part in split] == [3, 2]
     assert [int(target["labels"]) for part in split for target in part.targets] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("size", "count"), [(5, 2), (7, 3), (8, 3), (4, 4), (9, 4)])
+def test_images_of_one_size_go_with_their_own_objects(size: int, count: int) -> None:
+    batch = Batch(torch.arange(size), [torch.tensor(i) for i in range(size)])
+    for part in batch.parts(count):
+        assert part.inputs.tolist() == [int(target) for target in part.targets]
 
 
 def test_a_study_runs_to_its_report_and_its_store(task: Task, path: Path, workspace: Workspace) -> None:
@@ -158,7 +167,7 @@ def test_a_study_runs_to_its_report_and_its_store(task: Task, path: Path, worksp
     folder = workspace.root / "results" / "scenes"
     text = (folder / "report.md").read_text()
     score = METRICS[task][0]
-    for said in (f"Effects on test {score.label}", "## Predictions", "ema", "By comparison: "):
+    for said in (f"Effects on test {score.label}", "## Predictions", "ema", "By comparison, the mean over cells: "):
         assert said in text
     cells = pd.read_csv(folder / "cells.csv")
     assert (cells["n"] == 1).all()
@@ -201,7 +210,7 @@ def test_sets_in_files_are_trained_on_alike_streamed_and_not(
     name: str, head: str, made: Callable[[Path], Path], stream: bool, workspace: Workspace
 ) -> None:
     made(workspace.root / "data")
-    task = "detection" if name == "voc_detection" else "segmentation"
+    task: Task = "detection" if name == "voc_detection" else "segmentation"
     file = workspace.root / "experiments" / "files.yaml"
     before, after = SPEC.replace("TASK", task).replace("HEAD", head).split("data: {name: digit_scenes")
     classes = ", classes: [a, b, c]" if name == "image_mask_folder" else ""
@@ -218,3 +227,37 @@ def test_a_detector_without_objects_in_an_image_learns_all_the_same() -> None:
     objects = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     losses = module([torch.zeros(3, 64, 64)] * 2, [objects] * 2)
     assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_masks_in_which_nothing_counts_teach_nothing() -> None:
+    logits = torch.randn(2, 3, 4, 4, requires_grad=True)
+    made = {"out": logits, "aux": logits * 2}
+    loss = segmentation.loss(made, torch.full((2, 4, 4), 255))
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.any()  # type: ignore[union-attr]
+    half = torch.full((2, 4, 4), 255)
+    half[0] = torch.arange(16).reshape(4, 4) % 3
+    wanted = 1.5 * F.cross_entropy(logits[:1], half[:1])
+    assert torch.isclose(segmentation.loss({"out": logits, "aux": logits}, half), wanted)
+
+
+@pytest.mark.parametrize("task", ["detection"], indirect=True)
+def test_a_detector_cannot_be_compiled(planned: Planned) -> None:
+    with pytest.raises(HarnessError, match="what a detector does depends on what it finds"):
+        planned("train.compile=default")
+
+
+def test_tricks_of_the_step_apply(planned: Planned, workspace: Workspace) -> None:
+    tricks = "{mixed_precision: , no_bias_decay: , warmup: {epochs: 1}, cosine: , ema: }"
+    plan = planned(f"tricks={tricks}", "policies=[full]", "designs=[all]")
+    (together,) = {r.cell.trick_set for r in plan.replicates} - {"baseline"}
+    assert min(finished(list(perform(training(plan, "full", together), workspace))).test.values()) >= 0
+
+
+def test_tricks_of_whole_images_are_invalid(task: Task, planned: Planned) -> None:
+    plan = planned("tricks=[mixup, cutmix, label_smoothing, distillation, trivial_augment, random_erasing, cosine]")
+    odd = {judgement.cell.tricks: judgement for judgement in plan.judgements if judgement.verdict == "invalid"}
+    assert ("cosine",) not in odd
+    assert len(odd) == 6
+    assert all(judgement.reason.startswith(f"{task}: ") for judgement in odd.values())
