@@ -58,8 +58,6 @@ def scenarios(cells: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
                     panel.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fill=False, ec="#D55E00", lw=2))
         figure.colorbar(image, ax=panel, shrink=0.9, pad=0.02, label=f"test {score.label}, %")
         panel.set_title(f"Test {score.label} without tricks, by policy and scenario")
-        panel.set_xlabel(
-            "mean ± sd over seeds, %, and how many replicates were lost; the highest mean of each scenario is framed",
-            color=GREY,
-        )
+        note = "mean ± sd over seeds, %, and how many replicates were lost; the highest mean of each scenario is framed"
+        panel.set_xlabel(fill(note, max(56, 30 * len(across))), color=GREY)
     return figure
