@@ -288,8 +288,11 @@ STUDIES = {
     "bn_batch_size": "95e32822815a8b75",
     "cifar10_transfer": "56c1a0a64a63eff8",
     "cs231n_scenarios": "9ca9a52d6f2f57aa",
+    "detection_digits": "86e5bafa100abdc1",
     "freeze_x_tricks": "62adbb930c68da67",
     "quickstart": "a4d857e48302cc37",
+    "segmentation_digits": "6d26567790d566cd",
+    "transfer_table": "0c56db7905b9c482",
 }
 """The grids of the studies that were run before; one that asks something else now has another."""
 GOLDEN_GRID = "7959e9be5ad9fae3"
