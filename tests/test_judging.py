@@ -216,8 +216,10 @@ def test_what_is_left_of_the_designs_is_balanced(planned):
 
 # Detection and segmentation.
 
-SEGMENTATION = ["task=segmentation", "model={name: mini_resnet14, variant: a, head: fcn}", "data.image_size=32"]
-DETECTION = ["task=detection", "model={name: mini_resnet14, variant: a, head: faster_rcnn}", "data.image_size=64"]
+IMAGES = "image_size: 64, train_images: 24, val_images: 8, test_images: 8"
+SCENES = [f'data={{name: digit_scenes, classes: ["5", "6", "7"], {IMAGES}}}', "train.augment={flip: true}"]
+SEGMENTATION = ["task=segmentation", "model={name: mini_resnet14, variant: a, head: fcn}", *SCENES]
+DETECTION = ["task=detection", "model={name: mini_resnet14, variant: a, head: faster_rcnn}", *SCENES]
 TASKS = pytest.mark.parametrize("task", [SEGMENTATION, DETECTION], ids=["segmentation", "detection"])
 OF_WHOLE_IMAGES = {
     "label_smoothing": "distribution over the classes of an image",

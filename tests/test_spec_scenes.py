@@ -58,5 +58,6 @@ def test_rescale_is_a_range():
     ],
 )
 def test_augmentation_fits_the_data(write_spec, data, augment, message):
+    masks = ["task=segmentation", "model={name: mini_resnet14, head: fcn}"] if data == "digit_scenes" else []
     with pytest.raises(HarnessError, match=message):
-        specfile.read(write_spec(), [f"data={{name: {data}, image_size: 32}}", f"train.augment={augment}"])
+        specfile.read(write_spec(), [*masks, f"data={{name: {data}, image_size: 32}}", f"train.augment={augment}"])

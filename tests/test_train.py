@@ -194,7 +194,7 @@ def test_validation_is_looked_at_each_epoch_and_test_once_at_the_end(tmp_path, m
         assert looked[-1] == "test" or torch.equal(pixels_of(images), pixels_of(splits.val))
         return predict(module, images, normalise)
 
-    monkeypatch.setattr("harness.prefix.inputs.predict", spy)
+    monkeypatch.setattr("harness.tasks.classification.predict", spy)
     run(two_steps(epochs=3), tmp_path)
     assert looked == ["val", "val", "val", "test"]
 

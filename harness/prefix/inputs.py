@@ -14,7 +14,6 @@ from harness.data.augment import flips, mirror
 from harness.data.batches import Batches, Passes
 from harness.data.normalise import Normalise
 from harness.devices import sent
-from harness.evaluate import predict
 from harness.prefix.batch import Batch
 from harness.prefix.kept import Kept
 from harness.prefix.splice import begun_at
@@ -49,7 +48,7 @@ class Inputs:
         if not part.evaluated:
             return self._task.predict(module, images, self._normalise)
         with begun_at(module, part.cut):
-            return predict(module, _KeptSet(part.evaluated[name], images.labels), nn.Identity())
+            return self._task.predict(module, _KeptSet(part.evaluated[name], images.labels), nn.Identity())
 
 
 class _KeptBatches(Batches):

@@ -38,14 +38,15 @@ from harness.models.build import build_model, layout_of
 from harness.models.layout import Layout
 from harness.packing import pack, work_of
 from harness.plan import make_plan
-from harness.prefix import inputs, passes
 from harness.prefix import kept as what_is_kept
+from harness.prefix import passes
 from harness.prefix.batch import Batch
 from harness.prefix.cut import Cut
 from harness.prefix.splice import prefix_output
 from harness.prefix.store import Wanted
 from harness.records import Failed
 from harness.spec import Model
+from harness.tasks import classification
 from harness.workspace import Workspace
 
 MODEL, CLASSES, SIZE = Model(name="cifar_resnet8"), 4, 8
@@ -140,7 +141,7 @@ def _executed(jobs: list[Job]) -> Work:
 def _distinct(jobs: list[Job]) -> Work:
     """Run jobs the plain way, and note what each piece of work depends on."""
     work, phase, steps = Work(), list[ResolvedPhase](), dict[tuple[str, tuple[int, ...]], float]()
-    step, predict = Learner.step, inputs.predict  # type: ignore[attr-defined]
+    step, predict = Learner.step, classification.predict
 
     def noted_step(self: Learner, batch: Batch, lr: float) -> Tensor:
         images, targets = batch.inputs, batch.targets
@@ -165,12 +166,12 @@ def _distinct(jobs: list[Job]) -> Work:
         return found
 
     Learner.step = noted_step  # type: ignore[method-assign]
-    inputs.predict = noted_predict  # type: ignore[attr-defined, assignment]
+    classification.predict = noted_predict  # type: ignore[assignment]
     try:
         _run(jobs)
     finally:
         Learner.step = step  # type: ignore[method-assign]
-        inputs.predict = predict  # type: ignore[attr-defined]
+        classification.predict = predict
     return work
 
 

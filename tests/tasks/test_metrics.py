@@ -322,7 +322,7 @@ def test_the_report_speaks_of_the_score_and_never_of_top_1(other: Made) -> None:
 
 def test_every_figure_is_drawn_with_the_score_at_its_axes(other: Made) -> None:
     drawn = sections.figures(other.grid, other.cells, effects(other.grid))
-    assert set(drawn) == set(sections.ALT) - {"batch_norm"}
+    assert set(drawn) == set(sections.ALT) - {"batch_norm", "transfer"}
     for name, figure in drawn.items():
         said = " | ".join(artist.get_text() for artist in figure.findobj(Text))
         assert "top-1" not in said.lower()

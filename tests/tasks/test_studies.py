@@ -40,7 +40,9 @@ def test_the_transfer_table_serves_masks_too(workspace):
 def test_the_study_of_pascal_voc_plans_on_images_of_its_layout(workspace, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     root = voc_detection(tmp_path / "voc", 10)
-    plan = make_plan(specfile.read(EXPERIMENTS / "transfer_voc.yaml", [f"data.root={root}"]), workspace)
+    plan = make_plan(
+        specfile.read(EXPERIMENTS / "transfer_voc.yaml", [f"data.root={root}", "data.val_images=4"]), workspace
+    )
     assert {cell.scenario for cell in plan.programs} == {"torchvision IMAGENET1K_V1", "torchvision IMAGENET1K_V2"}
     assert {judgement.verdict for judgement in plan.judgements} == {"valid"}
     assert len(plan.replicates) == 2 * 5 * (1 + 4 + 1)

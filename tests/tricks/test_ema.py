@@ -73,7 +73,7 @@ def test_validation_and_test_see_the_average(tmp_path, monkeypatch):
         seen.append(copy_of(module.state_dict()))
         return predict(module, *rest)
 
-    monkeypatch.setattr("harness.prefix.inputs.predict", spy)
+    monkeypatch.setattr("harness.tasks.classification.predict", spy)
     training = two_steps(EMA, epochs=2)
     steps = watch(training, tmp_path)
     start = initial_model(training, CPU).state_dict()

@@ -64,7 +64,7 @@ def test_evaluation_is_in_float32(tmp_path, monkeypatch):
         seen.append(set(types.values()))
         return predictions
 
-    monkeypatch.setattr("harness.prefix.inputs.predict", spy)
+    monkeypatch.setattr("harness.tasks.classification.predict", spy)
     run(two_steps(MIXED), tmp_path)
     assert seen == [{torch.float32}] * 2
 
