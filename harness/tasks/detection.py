@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,7 +43,7 @@ def loss(made: Mapping[str, Tensor], targets: Any) -> Tensor:  # noqa: ARG001 - 
 
 
 @torch.inference_mode()
-def predict(module: nn.Module, images: Scenes, normalise: Normalise) -> list[Objects]:
+def predict(module: nn.Module, images: Scenes, normalise: Callable[[Tensor], Tensor]) -> list[Objects]:
     """Return the `boxes`, `labels` and `scores` of what is found in each image, on the CPU."""
     evaluation_mode(module)
     found = (module([*inputs]) for inputs, _ in evaluation_batches(images, _BATCH, normalise))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ def _pixels(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def predict(module: nn.Module, images: Scenes, normalise: Normalise) -> list[Tensor]:
+def predict(module: nn.Module, images: Scenes, normalise: Callable[[Tensor], Tensor]) -> list[Tensor]:
     """Return the predicted mask of each image, uint8, on the CPU: as large as the largest of its batch.
 
     What an image is filled up with to that size is seen by a head that averages over all of it (DeepLabV3's).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ class Task(Protocol):
     def loss(self, made: Any, targets: Any) -> Tensor:
         """Return the loss of what the network makes of that, a scalar."""
 
-    def predict(self, module: nn.Module, images: Any, normalise: Normalise) -> Any:
+    def predict(self, module: nn.Module, images: Any, normalise: Callable[[Tensor], Tensor]) -> Any:
         """Return what the network predicts of each image, with the module in evaluation mode."""
 
     def scores(self, predictions: Any, images: Any, classes: int) -> dict[str, float]:
