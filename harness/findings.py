@@ -123,7 +123,7 @@ def _policies_of(
     over = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
     how = "one seed" if n == [1] else f"mean ± sd over {over} seeds"
     sentences = [f"{begin}ithout tricks, test {score.label} by policy ({how}): {listed}."]
-    against = [f"{row['policy']} {_effect(row)}" for row in effects]
+    against = [f"{row['policy']} {_effect(row)}" for row in effects if row["against"] == effects[0]["against"]]
     if against and few:
         sentences.append(f"Against {effects[0]['against']}, paired by seed: {'; '.join(against)}.")
     return sentences

@@ -97,6 +97,7 @@ def outline(plan: Plan) -> dict[str, Any]:
             for cell, training in ((cell, replicate.training) for cell, replicate in plan.first.items())
         ],
         "designs": _designs(plan),
+        "held": [[*pair] for pair in plan.study.spec.primary.pairs] if plan.study.spec.primary else [],
     }
 
 

@@ -6,7 +6,7 @@ Shapley value and a plain difference are estimated, given an interval and judged
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -31,11 +31,15 @@ _CROSSED = ("one_in", "combined", "main")
 """Kinds whose dependence on policy and scenario is an effect of its own."""
 
 
-def contrasts(cells: Sequence[Cell], designs: Callable[[str, str], Sequence[Built]]) -> list[Contrast]:
+def contrasts(
+    cells: Sequence[Cell],
+    designs: Callable[[str, str], Sequence[Built]],
+    held: Collection[tuple[str, str]] = (),
+) -> list[Contrast]:
     """Return every contrast that `cells` allow, scenario by scenario and policy by policy.
 
-    `designs` returns the designs of a policy in a scenario. Policies are held against the first, scenarios against that
-    which differs by one axis alone, at its first level.
+    `designs` returns the designs of a policy in a scenario. Policies are held against the first, the first of a pair in
+    `held` against its second too; scenarios against that which differs by one axis alone, at its first level.
     """
     found: dict[tuple[str, str], dict[TrickSet, Cell]] = {}
     for cell in cells:
@@ -49,7 +53,7 @@ def contrasts(cells: Sequence[Cell], designs: Callable[[str, str], Sequence[Buil
         ours = within[group.policy, group.scenario]
         here = [other for other in groups if other.scenario == group.scenario]
         there = _references(group, [other for other in groups if other.policy == group.policy])
-        result += [*_policy(group, here), *_scenarios(group, there), *ours]
+        result += [*_policy(group, here, held), *_scenarios(group, there), *ours]
         for first, name in ((here[0], here[0].policy), *((other, other.scenario) for other in there)):
             if first is not group:
                 result += _crossed(group, ours, first, within[first.policy, first.scenario], name)
@@ -89,7 +93,7 @@ def of_plan(plan: Mapping[str, Any]) -> list[Contrast]:
         sets = [tuple(cell.tricks) for cell in cells if (cell.policy, cell.scenario) == (policy, place)]
         return told.get((policy, place)) or recognise(sets, [*plan["tricks"]])
 
-    return contrasts(cells, designs)
+    return contrasts(cells, designs, {(policy, against) for policy, against in plan.get("held", ())})
 
 
 def _references(group: Group, alike: Sequence[Group]) -> list[Group]:
@@ -99,12 +103,14 @@ def _references(group: Group, alike: Sequence[Group]) -> list[Group]:
     return [other for levels in wanted for other in alike if other.levels == levels]
 
 
-def _policy(group: Group, here: Sequence[Group]) -> Iterator[Contrast]:
-    """A policy without tricks against the first policy without tricks."""
-    first = next((other for other in here if other.has(NONE)), group)
-    if group is not first and group.has(NONE):
-        weights = {group.cells[NONE].name: 1.0, first.cells[NONE].name: -1.0}
-        yield Contrast("policy", group.policy, "", first.policy, group.scenario, "", weights)
+def _policy(group: Group, here: Sequence[Group], held: Collection[tuple[str, str]]) -> Iterator[Contrast]:
+    """A policy without tricks against the first policy without tricks, and against those it is to be held against."""
+    plain = [other for other in here if other.has(NONE)]
+    for number, other in enumerate(plain):
+        wanted = number == 0 or (group.policy, other.policy) in held
+        if wanted and group is not other and group.has(NONE):
+            weights = {group.cells[NONE].name: 1.0, other.cells[NONE].name: -1.0}
+            yield Contrast("policy", group.policy, "", other.policy, group.scenario, "", weights)
 
 
 def _scenarios(group: Group, there: Sequence[Group]) -> Iterator[Contrast]:

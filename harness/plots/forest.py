@@ -81,9 +81,7 @@ def _panels(found: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], str]:
         rows = sorted(rows, key=lambda row: row not in primary)
     rows, note = first(rows, "policies and scenarios", max(_MOST, len(primary)))
     panels = {row.replace("\n", ", "): tricks[tricks["row"] == row].assign(name=tricks["trick"]) for row in rows}
-    policies = found[found["kind"] == "policy"]
-    if len(policies):
-        against = " and ".join(unique(policies["against"]))
+    for against, policies in found[found["kind"] == "policy"].groupby("against", sort=False):
         panels[f"without tricks, against {against}"] = policies.assign(name=policies["row"].str.replace("\n", ", "))
     return panels, note
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -22,6 +24,7 @@ class Wanted(Section):
     policy: Names | None = None
     trick: Names | None = None
     against: Names | None = None
+    """Of a policy: whichever it is held against; where no pair with it is named, the first."""
     scenario: Names | None = None
     design: Names | None = None
 
@@ -36,6 +39,16 @@ class Wanted(Section):
         kind = self.kind or ("one_in" if self.trick is not None else "policy")
         return {"kind": kind, **self.model_dump(exclude_none=True, exclude={"kind"})}
 
+    @property
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """Policies that are held against another one by name, each with that one."""
+        if self.given()["kind"] == "policy":
+            yield from product(_several(self.policy), _several(self.against))
+
+
+def _several(names: Names | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names or ()
+
 
 class Primary(Section):
     """The family of primary contrasts, corrected for its size; everything else is exploratory."""
@@ -49,6 +62,11 @@ class Primary(Section):
     """A `runs.csv` of an earlier study, from which that standard deviation is taken instead."""
     power: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """The probability with which the smallest effect that `harness plan` names would be found."""
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Policies that are held against another one by name, each with that one."""
+        return tuple(dict.fromkeys(pair for wanted in self.contrasts for pair in wanted.pairs))
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -267,6 +267,15 @@ class Spec(Section):
             raise ValueError("the learning rate is chosen for every cell, so train.lr can be no axis")
         return tune
 
+    @field_validator("primary")
+    @classmethod
+    def _check_primary(cls, primary: Primary | None, info: ValidationInfo) -> Primary | None:
+        policies = info.data.get("policies", {})
+        for name in [name for pair in primary.pairs for name in pair] if primary and policies else ():
+            if name not in policies:
+                raise ValueError(unknown("policy", name, policies))
+        return primary
+
     @property
     def faults(self) -> Iterator[Fault]:
         """What is wrong with designs and constraints, each with its place: a validator could not say where."""
