@@ -20,7 +20,7 @@ import torch
 
 from harness.versions import versions
 from harness.workspace import Workspace, commit
-from tests.benchmarks.cells import machine
+from tests.benchmarks.cells import FILE, machine
 
 WORK = Path("bench")
 PARTS = {
@@ -41,6 +41,7 @@ def main(folder: Path, parts: list[str], more: list[str]) -> int:
     for part in parts:
         module, *arguments = PARTS[part]
         place = WORK / ("cells" if part == "loops" else part)  # whose peers' environments serve both
+        _bring_back(folder, place)
         load, began = os.getloadavg()[0], time.perf_counter()
         command = [sys.executable, "-m", f"tests.benchmarks.{module}", str(place), *(more or arguments)]
         status = subprocess.run(command).returncode
@@ -49,6 +50,13 @@ def main(folder: Path, parts: list[str], more: list[str]) -> int:
             shutil.copy(table, folder)
         _note(folder / "machine.csv", part, load, time.perf_counter() - began, status)
     return failed
+
+
+def _bring_back(folder: Path, place: Path) -> None:
+    """Put what earlier sittings measured where a part goes on with it, whichever machine they had."""
+    place.mkdir(parents=True, exist_ok=True)
+    if (folder / FILE).exists():
+        shutil.copy(folder / FILE, place)
 
 
 def _note(path: Path, part: str, load: float, seconds: float, status: int) -> None:

@@ -1,6 +1,6 @@
 """Cells per hour: the harness against what a user would pick instead, on the same cells with the same metrics.
 
-    python -m tests.benchmarks.cells FOLDER [--scale S] [--rounds N] [--peers a,b,…] [--grids a,b]
+    python -m tests.benchmarks.cells FOLDER [--scale S] [--rounds N] [--peers a,b,…] [--variants a,b] [--grids a,b]
 
 Every row begins cold, in a folder of its own: importing, decoding and the first use of a tracking store count, and so
 does the report that the harness writes, which is told apart. Rounds are interleaved, each in another order.
@@ -14,11 +14,11 @@ import argparse
 import os
 import platform
 import shutil
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
+from typing import Any
 
 import pandas as pd
 
@@ -47,6 +47,8 @@ COLUMNS = (
     "report_s",
     "cells_per_hour",
     "ours_is_times",
+    "ours_is_times_min",
+    "ours_is_times_max",
     "peak_pss_mib",
     "gate",
     "versions",
@@ -55,23 +57,9 @@ COLUMNS = (
     "machine",
     "load_before",
 )
-
-
-@dataclass
-class Found:
-    """What was measured of one row on one grid."""
-
-    wall_s: list[float] = field(default_factory=list)
-    peak_mib: list[float] = field(default_factory=list)
-    load: list[float] = field(default_factory=list)
-    report_s: float | None = None
-    gate: str = ""
-    versions: str = ""
-
-    @property
-    def counts(self) -> bool:
-        """Whether its time may be compared."""
-        return bool(self.wall_s) and not self.gate.startswith(("void", "absent"))
+"""Of the table."""
+VOID, ABSENT = "void", "absent"
+FILE = "cells.csv"
 
 
 @dataclass
@@ -84,19 +72,33 @@ class Comparison:
     grids: dict[str, Grid]
     rows: list[Row]
     tolerance: float = TOLERANCE
-    found: dict[tuple[str, str], Found] = field(default_factory=lambda: defaultdict(Found))
+    sitting: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
 
     def run(self, rounds: int) -> pd.DataFrame:
-        """Measure everything `rounds` times; returns the table."""
+        """Measure everything `rounds` times beside what earlier sittings kept; returns the table of all."""
         for name, grid in self.grids.items():
             self._reference(prepare(self.folder, name, grid, self.scale))
+        failed = set[tuple[str, str]]()
         for number in range(rounds):
             start = number * len(self.rows) // rounds
             for name in self.grids:
                 for row in self.rows[start:] + self.rows[:start]:
-                    self._measure(name, row)
-                    table = self.table()
-                    table.to_csv(self.folder / "cells_per_hour.csv", index=False)
+                    if (name, row.label) in failed:
+                        continue
+                    made = self._measure(name, row, number)
+                    table = self._keep(made)
+                    if made["gate"].startswith((VOID, ABSENT)):
+                        failed.add((name, row.label))
+        return table
+
+    def _keep(self, made: dict[str, Any]) -> pd.DataFrame:
+        """Add a measurement to those of the folder, and write the table anew."""
+        path = self.folder / FILE
+        kept = [pd.read_csv(path)] if path.exists() else []
+        every = pd.concat([*kept, pd.DataFrame([made])], ignore_index=True)
+        every.to_csv(path, index=False)
+        table = summary(every)
+        table.to_csv(self.folder / "cells_per_hour.csv", index=False)
         return table
 
     def _reference(self, grid: Path) -> None:
@@ -107,27 +109,36 @@ class Comparison:
         if made.status:
             raise RuntimeError(f"the plain path failed on {grid.name}: {made.last_line}; see {made.log}")
 
-    def _measure(self, name: str, row: Row) -> None:
-        grid, found = self.folder / name, self.found[name, row.label]
-        if found.gate.startswith(("void", "absent")):
-            return
-        out = workspace(grid, row.label)
-        found.load.append(os.getloadavg()[0])
+    def _measure(self, name: str, row: Row, number: int) -> dict[str, Any]:
+        """Return one measurement; without seconds where the row has no environment."""
+        grid = self.folder / name
+        out, work = workspace(grid, row.label), common.read(grid / "work.json")
+        about = {
+            "sitting": self.sitting,
+            "round": number,
+            "grid": name,
+            "row": row.name,
+            "variant": row.variant,
+            "ours": row.ours,
+            "replicates": len(work.cells),
+            "images": (self.folder / "images.txt").read_text(),
+            "scale": f"{self.scale_name}: {self.scale}",
+            "machine": machine(),
+            "load_before": round(os.getloadavg()[0], 2),
+        }
         try:
             made = self._started(row, grid, out)
         except Absent as absent:
-            found.gate = f"absent: {absent}"
-            return
-        found.versions = found.versions or versions(row.packages, self._python(row))
-        found.wall_s.append(made.wall_s)
-        found.peak_mib.append(made.peak_mib)
+            return {**about, "gate": f"{ABSENT}: {absent}"}
+        about |= {"wall_s": round(made.wall_s, 2), "peak_pss_mib": round(made.peak_mib)}
+        about["versions"] = versions(row.packages, self._python(row))
         if made.status:
-            found.gate = f"void: it failed: {made.last_line}"
-            return
-        found.gate = judge(common.read(grid / "work.json"), grid / "reference", out, row.ours, self.tolerance)
-        if row.ours and found.report_s is None:
+            return {**about, "gate": f"{VOID}: it failed: {made.last_line}"}
+        about["gate"] = judge(work, grid / "reference", out, row.ours, self.tolerance)
+        if row.ours:
             again = Row(row.name, row.variant, lambda place, at: ["harness", "report", *harness()(place, at)[2:]])
-            found.report_s = self._started(again, grid, out).wall_s
+            about["report_s"] = round(self._started(again, grid, out).wall_s, 2)
+        return about
 
     def _started(self, row: Row, grid: Path, out: Path) -> Measured:
         command = [self._python(row), "-m", *row.arguments(grid, out)]
@@ -137,36 +148,48 @@ class Comparison:
     def _python(self, row: Row) -> Path:
         return interpreter(row.environment, self.folder / "environments")
 
-    def table(self) -> pd.DataFrame:
-        """Return what was measured so far; a row that is void or absent has no rate."""
-        rows = [self._row(name, row) for name in self.grids for row in self.rows if (name, row.label) in self.found]
-        return pd.DataFrame(rows, columns=list(COLUMNS))
 
-    def _row(self, name: str, row: Row) -> dict[str, object]:
-        found = self.found[name, row.label]
-        cells = len(common.read(self.folder / name / "work.json").cells)
-        ours = self.found.get((name, self.rows[0].label))
-        compared = found.counts and ours is not None and ours.counts
-        return {
-            "grid": name,
-            "row": row.name,
-            "variant": row.variant,
-            "replicates": cells,
-            "rounds": len(found.wall_s),
-            "wall_s": median(found.wall_s) if found.wall_s else None,
-            "wall_s_min": min(found.wall_s, default=None),
-            "wall_s_max": max(found.wall_s, default=None),
-            "report_s": found.report_s,
-            "cells_per_hour": 3600 * cells / median(found.wall_s) if found.counts else None,
-            "ours_is_times": median(found.wall_s) / median(ours.wall_s) if compared and ours else None,
-            "peak_pss_mib": max(found.peak_mib, default=None),
-            "gate": found.gate,
-            "versions": found.versions,
-            "images": (self.folder / "images.txt").read_text(),
-            "scale": f"{self.scale_name}: {self.scale}",
-            "machine": machine(),
-            "load_before": max(found.load, default=None),
-        }
+def summary(every: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each row of each grid and scale over all its measurements; a void or absent one has no rate.
+
+    Ratios are to the first row of the harness in the same round of the same sitting, and the median of those stands:
+    two sittings may have had another machine.
+    """
+    every = every.reindex(columns=[*dict.fromkeys((*every.columns, "wall_s", "peak_pss_mib", "report_s", "versions"))])
+    at = ["scale", "grid", "sitting", "round"]
+    counts = ~every["gate"].str.startswith((VOID, ABSENT))
+    ours = every[every["ours"] & counts].drop_duplicates(at).set_index(at)["wall_s"].rename("our_s")
+    every = every.join(ours, on=at)
+    every["times"] = (every["wall_s"] / every["our_s"]).where(counts)
+    rows = []
+    for (scale, grid, row, variant), one in every.groupby(["scale", "grid", "row", "variant"], sort=False):
+        bad = one[one["gate"].str.startswith((VOID, ABSENT))]
+        last, wall, times = one.iloc[-1], one["wall_s"], one["times"]
+        rows.append(
+            {
+                "grid": grid,
+                "row": row,
+                "variant": variant,
+                "replicates": last["replicates"],
+                "rounds": len(one),
+                "wall_s": wall.median(),
+                "wall_s_min": wall.min(),
+                "wall_s_max": wall.max(),
+                "report_s": one["report_s"].median(),
+                "cells_per_hour": None if len(bad) else round(3600 * last["replicates"] / wall.median(), 1),
+                "ours_is_times": None if len(bad) else round(times.median(), 3),
+                "ours_is_times_min": None if len(bad) else round(times.min(), 3),
+                "ours_is_times_max": None if len(bad) else round(times.max(), 3),
+                "peak_pss_mib": one["peak_pss_mib"].max(),
+                "gate": (bad if len(bad) else one)["gate"].iloc[-1],
+                "versions": last["versions"],
+                "images": last["images"],
+                "scale": scale,
+                "machine": last["machine"],
+                "load_before": one["load_before"].max(),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def workspace(grid: Path, name: str) -> Path:
@@ -186,10 +209,13 @@ def machine() -> str:
     return f"{model or platform.machine()}, {os.cpu_count()} cores"
 
 
-def chosen(rows: Iterable[Row], names: str | None) -> list[Row]:
-    """Return the rows of the harness and of the peers in a list of names; None takes all."""
-    wanted = names.split(",") if names is not None else None
-    return [row for row in rows if row.ours or wanted is None or row.name in wanted]
+def chosen(rows: Iterable[Row], names: str | None, variants: str | None = None) -> list[Row]:
+    """Return the rows of the harness, and those of the peers and variants in lists of names; None takes all."""
+    return [row for row in rows if row.ours or (_listed(row.name, names) and _listed(row.variant, variants))]
+
+
+def _listed(name: str, names: str | None) -> bool:
+    return names is None or name in names.split(",")
 
 
 def main() -> None:
@@ -199,10 +225,11 @@ def main() -> None:
     parser.add_argument("--scale", choices=SCALES, default="minutes")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--peers", help="of plain, lightning, timm, ray and composer; all by default")
+    parser.add_argument("--variants", help="of documented and tuned; both by default")
     parser.add_argument("--grids", default=",".join(GRIDS))
     given = parser.parse_args()
     grids = {name: GRIDS[name] for name in given.grids.split(",")}
-    rows = chosen(ROWS, given.peers)
+    rows = chosen(ROWS, given.peers, given.variants)
     comparison = Comparison(given.folder.resolve(), given.scale, SCALES[given.scale], grids, rows)
     print(comparison.run(given.rounds).drop(columns=["machine", "scale"]).to_string(index=False))
 

@@ -52,7 +52,9 @@ class Classifier(lightning.LightningModule):
         drawn = self._epochs[self.current_epoch][index]
         inputs, targets = common.mixed(images, common.soft_targets(labels, self._work, self._cell), drawn)
         loss = F.cross_entropy(self.network(inputs), targets)
-        self.log("train_loss", loss, on_step=self.trainer.log_every_n_steps == 1, on_epoch=True)
+        self.log("train_loss", loss, on_step=False, on_epoch=True)
+        if self.trainer.log_every_n_steps == 1:
+            self.log("train_loss_step", loss)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:  # noqa: ARG002
