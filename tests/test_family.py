@@ -6,7 +6,7 @@ import math
 import pytest
 
 from harness import specfile
-from harness.contrasts import KEYS
+from harness.contrasts import KEYS, of_plan
 from harness.errors import HarnessError
 from harness.facts import Facts
 from harness.family import family_of
@@ -45,6 +45,25 @@ def test_lists_are_every_combination():
         ("head", "c"),
         ("head", "a"),
     ]
+
+
+def test_a_policy_is_held_against_any_other_that_is_named():
+    three = plan_of(["one_in"], "a", ("full", "head", "head_bn"), [{"size": "8"}, {"size": "16"}])
+    held = {**three, "held": [["head_bn", "head"], ["full", "head"]]}
+    wanted = {"policy": ["head_bn", "full"], "against": "head", "scenario": "size 16"}
+    assert [member[:5] for member in named(wanted, plan=held)] == [
+        ("policy", "head_bn", "", "head", "size 16"),
+        ("policy", "full", "", "head", "size 16"),
+    ]
+    with pytest.raises(HarnessError, match="against may be 'full'"):
+        named(wanted, plan=three)
+
+
+def test_policies_that_are_held_against_each_other_are_effects_of_the_plan(primary, workspace):
+    text = "{contrasts: [{policy: full, against: head}, {policy: head}]}"
+    plan = make_plan(specfile.read(primary(text)), workspace)
+    pairs = [(c.policy, c.against, sorted(c.weights.values())) for c in of_plan(summarise(plan)) if c.kind == "policy"]
+    assert pairs == [("full", "head", [-1, 1]), ("head", "full", [-1, 1])]
 
 
 def test_an_effect_named_twice_is_one():
@@ -133,6 +152,7 @@ def primary(write_spec):
         ("{contrasts: [{trick: []}]}", ["at least 1"]),
         ("{contrasts: [{kind: some, trick: mixup}]}", ["kind", "'one_in'", "'shapley'"]),
         ("{contrasts: [{trick: mixup, polciy: full}]}", ["polciy"]),
+        ("{contrasts: [{policy: full, against: haed}]}", ["primary", "unknown policy 'haed'", "head"]),
         ("{contrasts: [{trick: mixup}], bound: 2}", ["primary.bound", "less than 1"]),
         ("{contrasts: [{trick: mixup}], sd: 0.01, pilot: a.csv}", ["sd or pilot, not both"]),
     ],
