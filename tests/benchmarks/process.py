@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 
-EVERY_S = 0.25
+EVERY_S = 2.0
+"""Each look adds up the pages of all processes, some 50 ms in which they wait: more often would be part of the time."""
 
 
 @dataclass(frozen=True)
