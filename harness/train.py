@@ -98,7 +98,7 @@ def course(
 
     check.verify(module, before, learner.phase, learner.optimizer)
     predictions = inputs.predict(learner.evaluated, "test", phase)
-    floors = task.floors(start.copy(), splits, training.classes, Normalise(training.data, device))
+    floors = task.floors(start.copy, splits, training.classes, Normalise(training.data, device))
     predicted, labels = task.by_image(predictions, splits.test)
     state = {name: tensor.detach().cpu() for name, tensor in learner.evaluated.state_dict().items()}
     moving = frozenset().union(*(phase.moving for phase in training.phases))

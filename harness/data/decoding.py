@@ -70,9 +70,13 @@ def catalogue_of(data: Data) -> Catalogue:
     return catalogue.of(data.classes) if data.classes else catalogue
 
 
-def streams(data: Data, images: int) -> bool:
-    """Return whether a set of so many images is decoded anew for every batch instead of lying in memory."""
-    return images * 3 * data.image_size**2 > STREAMED_BYTES if data.stream == "auto" else data.stream
+def streams(data: Data, images: int, bytes_each: float | None = None) -> bool:
+    """Return whether a set of so many images is decoded anew for every batch instead of lying in memory.
+
+    Of each there are `bytes_each`, by default those of a square.
+    """
+    each = 3 * data.image_size**2 if bytes_each is None else bytes_each
+    return images * each > STREAMED_BYTES if data.stream == "auto" else data.stream
 
 
 def read(data: Data, content: str, cache: Path) -> Pool:

@@ -16,7 +16,7 @@ from harness.data.scene_sets import Scenes, Target
 from harness.seeds import stream
 from harness.training import Training
 
-Batch = tuple[Tensor | list[Tensor], list[dict[str, Tensor]] | Tensor]
+SceneBatch = tuple[Tensor | list[Tensor], list[dict[str, Tensor]] | Tensor]
 """Images [N, 3, H, W], or each [3, h, w] where those of detection differ; objects of each, or masks [N, H, W]."""
 
 
@@ -37,7 +37,7 @@ class SceneBatches(Passes):
         ]
         super().__init__(training, len(scenes), *drawn)
 
-    def epoch(self) -> Iterator[Batch]:
+    def epoch(self) -> Iterator[SceneBatch]:
         """Yield the batches of one pass; a last batch that is not full is left out."""
         for images, targets in self._scenes.batches(self.order(), self._batch_size):
             yield as_batch(*self._augmented(images, targets), self._normalise)
@@ -48,6 +48,9 @@ class SceneBatches(Passes):
         if self._augment.flip:
             flips = self._flip.random(count) < 0.5
             pairs = [mirrored(*pair) if flip else pair for pair, flip in zip(pairs, flips, strict=True)]
+        if self._augment.color_jitter:  # before an image is filled up, which would change its mean
+            strength = self._augment.color_jitter
+            pairs = [(color_jitter(image[None], strength, self._colour)[0], target) for image, target in pairs]
         if self._augment.rescale:
             low, high = self._augment.rescale
             draws = self._rescale.random((count, 3)).tolist()
@@ -56,19 +59,16 @@ class SceneBatches(Passes):
                 for (image, mask), (factor, top, left) in zip(pairs, draws, strict=True)
                 if isinstance(mask, Tensor)
             ]
-        if self._augment.color_jitter:
-            strength = self._augment.color_jitter
-            pairs = [(color_jitter(image[None], strength, self._colour)[0], target) for image, target in pairs]
         return [image for image, _ in pairs], [target for _, target in pairs]
 
 
-def evaluation_batches(scenes: Scenes, batch_size: int, normalise: Callable[[Tensor], Tensor]) -> Iterator[Batch]:
+def evaluation_batches(scenes: Scenes, batch_size: int, normalise: Callable[[Tensor], Tensor]) -> Iterator[SceneBatch]:
     """Yield all scenes in their order, as they are."""
     for images, targets in scenes.batches(torch.arange(len(scenes)), batch_size):
         yield as_batch(images, targets, normalise)
 
 
-def as_batch(images: Sequence[Tensor], targets: Sequence[Target], normalise: Callable[[Tensor], Tensor]) -> Batch:
+def as_batch(images: Sequence[Tensor], targets: Sequence[Target], normalise: Callable[[Tensor], Tensor]) -> SceneBatch:
     """Return images, normalised, and targets as one batch.
 
     Images of several sizes stay a list beside objects; with masks they are filled up, right and below, to the largest

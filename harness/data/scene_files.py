@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.data.annotations import IGNORED
 from harness.data.catalogue import Catalogue
 from harness.data.folder import SUFFIXES
 from harness.data.sizes import OPEN, TEST, TRAIN, VAL
@@ -125,19 +126,31 @@ def _folder(data: Data, root: Path) -> SceneFiles:
     stray = {f"{child}{os.sep}{file}" for child in {os.path.dirname(mask) for mask in masks} for file in _pngs(child)}
     if stray := stray - set(masks):
         raise HarnessError(f"mask {min(stray)} belongs to no image; add the image, or remove the mask")
-    return SceneFiles(root, tuple(images), tuple(masks), np.array(given), data.classes or _named(root))
+    return SceneFiles(root, tuple(images), tuple(masks), np.array(given), _classes(data, root))
 
 
 def _pngs(folder: str) -> list[str]:
     return [file for file in os.listdir(folder) if file.endswith(".png")] if os.path.isdir(folder) else []
 
 
-def _named(root: Path) -> tuple[str, ...]:
+def _classes(data: Data, root: Path) -> tuple[str, ...]:
+    classes = data.classes or _named(data, root)
+    most = IGNORED - 1 if data.zero_is_other else IGNORED  # what a pixel's byte can tell apart
+    if len(classes) > most:
+        raise HarnessError(f"{root} has {len(classes)} classes, and masks tell at most {most} apart; merge some")
+    return classes
+
+
+def _named(data: Data, root: Path) -> tuple[str, ...]:
     """Return the classes that the folder itself names."""
     plain, ade20k = root / "classes.txt", root / "objectInfo150.txt"
     if plain.is_file():
         return tuple(line.strip() for line in plain.read_text(encoding="utf-8").splitlines() if line.strip())
     if ade20k.is_file():
+        if not data.zero_is_other:
+            raise HarnessError(
+                f"{root} is ADE20K, whose masks count from 1, with 0 for all other: `zero_is_other: true`"
+            )
         rows = ade20k.read_text(encoding="utf-8").splitlines()[1:]
         return tuple(row.split("\t")[-1].strip() for row in rows if row.strip())
     raise HarnessError(

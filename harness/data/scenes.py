@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.data import Survey, digit_scenes
-from harness.data.annotations import Boxes, boxes_of
+from harness.data.annotations import IGNORED, Boxes, boxes_of
 from harness.data.decoding import streams
-from harness.data.scene_decoding import Undecoded, fitted, scaled
+from harness.data.scene_decoding import LONGEST, Decoded, Undecoded, fitted, scaled
 from harness.data.scene_files import SceneFiles, files_of
 from harness.data.sizes import sizes
 from harness.data.split import Parts, Pool, partition
@@ -70,9 +69,14 @@ def check(data: Data, task: Task, content: str, seed: int, cache: Path) -> Parts
     if not done.exists():
         undecoded = _undecoded(files, data, task)
         with ThreadPoolExecutor(_READERS) as pool:
-            deque(pool.map(lambda row: undecoded.decode(row) and None, range(len(files.images))), maxlen=0)
+            seen = set().union(*pool.map(lambda row: _labels(undecoded.decode(row)), range(len(files.images))))
         if task == "detection":
             _boxes(files, data, range(len(files.images)))
+        elif len(seen) < 2:
+            raise HarnessError(
+                f"masks of {files.root} tell no classes apart: all that counts has label {', '.join(map(str, seen))} "
+                f"({IGNORED} is what does not count); draw class k as k, from 0 on"
+            )
         done.parent.mkdir(parents=True, exist_ok=True)
         done.touch()
     return _parts(files, data, seed, cache)
@@ -92,13 +96,20 @@ def load(data: Data, task: Task, content: str, seed: int, cache: Path, device: t
 
     def part(rows: np.ndarray, difficult: bool = True) -> Scenes:
         found = _boxes(files, data, rows.tolist(), difficult) if task == "detection" else None
-        if streams(data, len(files.images)):
+        # Of the most that an image can be: it keeps its shape, and may have a mask beside three colours.
+        if streams(data, len(files.images), (3 + (task == "segmentation")) * LONGEST * data.image_size**2):
             return scene_sets.StreamedScenes(undecoded, rows, found, data.workers, device)
         with ThreadPoolExecutor(_READERS) as pool:
             return scene_sets.of_decoded(list(pool.map(undecoded.decode, rows)), found, device)
 
     train, val, test = part(parts.train, difficult=False), part(parts.val), part(parts.test)
     return SceneSplits(train, val, test, parts.duplicates_dropped, files.classes)
+
+
+def _labels(decoded: Decoded) -> set[int]:
+    """Return the labels of the pixels that count."""
+    _, mask = decoded
+    return set() if mask is None else {*np.unique(mask).tolist()} - {IGNORED}
 
 
 def _named(data: Data, task: Task) -> tuple[str, ...]:

@@ -128,6 +128,11 @@ class Data(Section):
             raise ValueError(f"{self.name} has the 20 classes of Pascal VOC; leave `classes` out")
         if self.zero_is_other and self.name != "image_mask_folder":
             raise ValueError(f"zero_is_other is for image_mask_folder, and not for {self.name}")
+        if self.name != "digit_scenes" and "image_size" not in self.model_fields_set:
+            raise ValueError(
+                f"{self.name} needs `image_size`, pixels of the shorter side: torchvision's references have 800 for "
+                "faster_rcnn, 320 for ssdlite and 520 for masks"
+            )
 
     def _said(self, *names: str) -> str | None:
         """Return the first of these fields that says something."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,12 @@ def scores(predictions: Tensor, images: Images, classes: int) -> dict[str, float
     return {"top1": top1(predictions, images.labels)}
 
 
-def floors(untrained: nn.Module, splits: Splits, classes: int, normalise: Normalise) -> dict[str, float]:  # noqa: ARG001
+def floors(
+    untrained: Callable[[], nn.Module],  # noqa: ARG001
+    splits: Splits,  # noqa: ARG001
+    classes: int,  # noqa: ARG001
+    normalise: Normalise,  # noqa: ARG001
+) -> dict[str, float]:
     """Return nothing: what guessing is worth is known."""
     return {}
 

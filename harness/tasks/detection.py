@@ -55,9 +55,11 @@ def scores(predictions: Sequence[Objects], images: Scenes, classes: int) -> dict
     return average_precision(predictions, images.objects)
 
 
-def floors(untrained: nn.Module, splits: SceneSplits, classes: int, normalise: Normalise) -> dict[str, float]:
+def floors(
+    untrained: Callable[[], nn.Module], splits: SceneSplits, classes: int, normalise: Normalise
+) -> dict[str, float]:
     """Return mAP at IoU 0.5 on test of the network before training, and of one box in every image."""
-    before = scores(predict(untrained, splits.test, normalise), splits.test, classes)
+    before = scores(predict(untrained(), splits.test, normalise), splits.test, classes)
     return {"untrained": before["map50"], "constant": constant(splits.train, splits.test)["map50"]}
 
 
@@ -76,9 +78,10 @@ def pictures(predictions: Sequence[Objects], splits: SceneSplits) -> tuple[bytes
 def average_precision(predictions: Sequence[Objects], targets: Sequence[Objects]) -> dict[str, float]:
     """Return mean average precision over the classes that the targets have, NaN where they have none that counts.
 
-    A prediction holds the `boxes` [D, 4], `labels` [D] and `scores` [D] of one image, of which the 100 highest count; a
-    target `boxes` [M, 4], `labels` [M] and maybe `iscrowd` [M]. A detection finds an object of its class where their
-    IoU reaches the threshold and no detection with a higher score has found that object.
+    A prediction holds the `boxes` [D, 4], `labels` [D] and `scores` [D] of one image, of which the 100 highest of
+    each class count; a target holds `boxes` [M, 4], `labels` [M] and maybe `iscrowd` [M]. A detection finds an
+    object of its class where their IoU reaches the threshold and no detection with a higher score has found that
+    object.
 
     - map50: at IoU 0.5, the area under precision as a function of recall, precision being the highest at this recall or
       a higher one, read off at recalls 0, 0.01, … 1. VOC 2010 and later take the same curve at every step of it.

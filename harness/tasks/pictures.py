@@ -9,13 +9,14 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
-from torchvision.ops import box_iou
+from torchvision.ops import box_area, box_iou
 
 from harness.data.annotations import IGNORED
 from harness.data.scene_sets import Objects
@@ -78,12 +79,15 @@ def masks_drawn(
     """
     with mpl.rc_context(STYLE):
         figure, panels = _panels(images, ("image", "truth", "predicted"))
+        sizes = [image.shape[1:] for image in images]
+        predictions, targets = (
+            [mask[:height, :width].cpu() for mask, (height, width) in zip(masks, sizes, strict=True)]
+            for masks in (predictions, targets)
+        )
         shown = sorted({label for mask in chain(predictions, targets) for label in mask.unique().tolist()} - {IGNORED})
         palette = np.ones((IGNORED + 1, 3))
         palette[shown] = [_colour(label) for label in shown]
         for column, image, prediction, target in zip(panels, images, predictions, targets, strict=True):
-            height, width = image.shape[1:]
-            prediction, target = prediction[:height, :width].cpu(), target[:height, :width].cpu()
             counted = target != IGNORED
             right = (prediction == target)[counted].double().mean().item() if counted.any() else float("nan")
             _show(column[0], image)
@@ -148,14 +152,30 @@ def _confident(prediction: Objects) -> Objects:
 
 
 def _matches(prediction: Objects, target: Objects) -> list[int | None]:
-    """Return the place of the object that each detection finds, the most confident choosing first."""
-    overlap = box_iou(prediction["boxes"], target["boxes"].cpu())
-    overlap = overlap.where(prediction["labels"][:, None] == target["labels"].cpu(), 0)
+    """Return the place of the object that each detection finds, the most confident choosing first.
+
+    As mAP counts: of the objects that count the best one that is free, else a difficult one that has enough of the
+    detection's own area, however many lie in it.
+    """
+    boxes, crowd = target["boxes"].cpu(), _crowd(target)
+    same = prediction["labels"][:, None] == target["labels"].cpu()
+    overlap = box_iou(prediction["boxes"], boxes).where(same, 0).tolist()
+    share = _share(prediction["boxes"], boxes).where(same, 0).tolist()
     matches: list[int | None] = []
-    for row in overlap.tolist():
-        free = [(iou, place) for place, iou in enumerate(row) if iou >= _IOU and place not in matches]
-        matches.append(max(free)[1] if free else None)
+    for ious, shares in zip(overlap, share, strict=True):
+        free = [(iou, place) for place, iou in enumerate(ious) if not crowd[place] and place not in matches]
+        difficult = [(part, place) for place, part in enumerate(shares) if crowd[place]]
+        found = [pair for pair in free if pair[0] >= _IOU] or [pair for pair in difficult if pair[0] >= _IOU]
+        matches.append(max(found)[1] if found else None)
     return matches
+
+
+def _share(found: Tensor, there: Tensor) -> Tensor:
+    """Return the share of the area of each box `found` [D, 4] that lies in each box `there` [M, 4]: [D, M]."""
+    begins = torch.maximum(found[:, None, :2], there[:, :2])
+    ends = torch.minimum(found[:, None, 2:], there[:, 2:])
+    within: Tensor = (ends - begins).clamp(min=0).prod(2) / box_area(found)[:, None]
+    return within
 
 
 def _crowd(target: Objects) -> list[int]:

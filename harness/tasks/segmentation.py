@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -70,9 +71,11 @@ def scores(predictions: Sequence[Tensor], images: Scenes, classes: int) -> dict[
     return overlap(cut, classes)
 
 
-def floors(untrained: nn.Module, splits: SceneSplits, classes: int, normalise: Normalise) -> dict[str, float]:
+def floors(
+    untrained: Callable[[], nn.Module], splits: SceneSplits, classes: int, normalise: Normalise
+) -> dict[str, float]:
     """Return mean IoU on test of the network before training, and of the most frequent class everywhere."""
-    before = scores(predict(untrained, splits.test, normalise), splits.test, classes)
+    before = scores(predict(untrained(), splits.test, normalise), splits.test, classes)
     return {"untrained": before["miou"], "constant": constant(splits.train, splits.test, classes)["miou"]}
 
 
@@ -104,13 +107,29 @@ def overlap(pairs: Iterable[tuple[Tensor, Tensor]], classes: int) -> dict[str, f
         }
     )
     for prediction, target in pairs:
-        metrics.to(target.device).update(prediction, target)
+        with _counting():
+            metrics.to(target.device).update(prediction, target)
     return {name: value.item() for name, value in metrics.compute().items()}
+
+
+@contextmanager
+def _counting() -> Iterator[None]:
+    """Let torchmetrics count by `bincount`, which gives the same whole numbers each time where it has no weights.
+
+    Asked for deterministic algorithms it takes a matrix of pixels × classes² instead: 63 GB for a mask of ADE20K.
+    """
+    asked = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(asked)
 
 
 def constant(train: Scenes, split: Scenes, classes: int) -> dict[str, float]:
     """Return the scores on `split` of the most frequent class of the pixels of `train`, everywhere."""
-    pixels = sum((mask[mask != IGNORED].bincount(minlength=classes) for mask in _masks(train)), torch.zeros(classes))
+    counts = (mask[mask != IGNORED].bincount(minlength=classes).cpu() for mask in _masks(train))
+    pixels = sum(counts, torch.zeros(classes, dtype=torch.int64))
     most = int(pixels.argmax())
     return overlap(((torch.full_like(mask, most), mask) for mask in _masks(split)), classes)
 

@@ -33,7 +33,9 @@ class Task(Protocol):
     def scores(self, predictions: Any, images: Any, classes: int) -> dict[str, float]:
         """Return the task's metrics by name."""
 
-    def floors(self, untrained: nn.Module, splits: Any, classes: int, normalise: Normalise) -> dict[str, float]:
+    def floors(
+        self, untrained: Callable[[], nn.Module], splits: Any, classes: int, normalise: Normalise
+    ) -> dict[str, float]:
         """Return what the test images are worth to a network before training, and to who looks at none of them."""
 
     def by_image(self, predictions: Any, images: Any) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -131,7 +131,7 @@ def test_zero_may_be_ignored_and_classes_shifted(tmp_path):
 
 
 def test_classes_of_a_folder_are_said_by_a_file(tmp_path):
-    data = section(mask_folder(tmp_path), "image_mask_folder", classes=None)
+    data = section(mask_folder(tmp_path), "image_mask_folder", classes=None, zero_is_other=True)
     with pytest.raises(HarnessError, match=r"does not say what its classes are called: .*classes\.txt"):
         scenes.survey(data, "segmentation")
     (tmp_path / "objectInfo150.txt").write_text("Idx\tRatio\tName\n1\t0.2\twall\n2\t0.1\tbuilding, edifice\n")

@@ -61,6 +61,23 @@ def test_difficult_objects_are_grey_and_said():
     assert words(figure)[-1] == "difficult, not counted"
 
 
+def test_detections_are_judged_as_the_metric_judges_them():
+    """Objects that count go before difficult ones, of which each may hold any number of detections."""
+    truth = objects([(0, 0, 20, 20), (0, 0, 20, 16)], [1, 1], crowd=[1, 0])
+    found = objects([(0, 0, 20, 18), (0, 0, 20, 19), (2, 2, 6, 6)], [1, 1, 1], scores=[0.9, 0.8, 0.7])
+    above, below = pictures.boxes_drawn([image()], [found], [truth], ["cat"]).axes
+    assert [colour for _, colour, _ in drawn(above)] == [GREY, RIGHT]
+    assert [colour for _, colour, _ in drawn(below)] == [RIGHT, GREY, GREY]
+
+
+def test_legend_names_no_class_of_what_only_fills_up_a_batch():
+    prediction = torch.zeros(8, 8, dtype=torch.uint8)
+    prediction[6:] = 2
+    target = torch.ones(6, 8, dtype=torch.uint8)
+    figure = pictures.masks_drawn([image(6, 8)], [prediction], [target], ["none", "cat", "dog"])
+    assert words(figure) == ["none", "cat"]
+
+
 def test_nothing_found_is_drawn_as_well():
     figure = pictures.boxes_drawn([image()], [objects([], [], scores=[])], [objects([], [])], ["cat"])
     assert drawn(figure.axes[0]) == drawn(figure.axes[1]) == []

@@ -74,3 +74,14 @@ def test_constant_is_the_most_frequent_class_of_training():
         SceneSet(images, train.to(torch.uint8)), SceneSet(images[:1], split.to(torch.uint8)), classes=3
     )
     assert found == pytest.approx({"miou": (0 + 2 / 12 + 0) / 3, "pixel_accuracy": 2 / 12})
+
+
+def test_many_classes_are_counted_without_a_matrix_of_pixels_by_classes():
+    """Asked for deterministic algorithms, torchmetrics alone would take 34 GB for this mask."""
+    target = torch.randint(150, (500, 375), generator=torch.Generator().manual_seed(0))
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert segmentation.overlap([(target, target)], 150) == {"miou": 1, "pixel_accuracy": 1}
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
