@@ -12,7 +12,7 @@ from harness.data import Survey
 from harness.devices import device_name
 from harness.facts import Facts
 from harness.plan import Plan
-from harness.spec import Model
+from harness.spec import WARM_UP, Model
 from harness.training import Training
 
 _OVERHEAD = 1.15
@@ -44,7 +44,10 @@ def estimate(plan: Plan, jobs: int, device: str) -> Estimate:
     tried = {c.training.digest: (c.training, c.data) for c in plan.candidates}
     tuning = [clock.training_s(*needed) for needed in tried.values()]
     before = [clock.training_s(p.training, p.data) for p in plan.prerequisites]
-    probes = [clock.step_s(t) * 2 * probe.steps * probe.rounds * len(t.phases) for t in probed.values()]
+    probes = [
+        clock.step_s(t) * (min(probe.steps, WARM_UP) + probe.steps) * probe.rounds * len(t.phases)
+        for t in probed.values()
+    ]
     return Estimate(
         sum(of_program[program] for program in trainings.values()) / min(jobs, len(trainings)),
         sum(tuning) / max(min(jobs, len(tuning)), 1),

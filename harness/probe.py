@@ -20,11 +20,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness.data.batches import Passes
-from harness.learner import Learner, initial_model
+from harness.learner import Learner
 from harness.prefix.batch import Batch
 from harness.records import Probed, now
 from harness.schedule import phase_steps
 from harness.seeds import stream
+from harness.spec import WARM_UP
 from harness.supplies import Supplies
 from harness.tasks.task import task_of
 from harness.training import Training
@@ -51,7 +52,7 @@ def probe(
                 torch.set_num_threads(training.train.threads)
                 batches = task_of(training).batches(training, supplies.splits(training).train, device)
                 if number == 0:
-                    memory[training.digest] = _peak_memory(training, batches, device)
+                    memory[training.digest] = _peak_memory(training, batches, supplies)
                 rate = _images_per_s(training, batches, steps, supplies)
             except Exception:  # whatever a training may raise
                 left_out.add(training.digest)
@@ -67,7 +68,7 @@ def _images_per_s(training: Training, batches: Passes, steps: int, supplies: Sup
     seconds = 0.0
     for index, share in enumerate(shares):
         learner = Learner(supplies.start(training).copy(), training, training.phases[index])
-        _steps(learner, batches, steps, training)
+        _steps(learner, batches, min(steps, WARM_UP), training)
         _wait(supplies.device)
         began = time.perf_counter()
         _steps(learner, batches, steps, training)
@@ -87,30 +88,31 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _peak_memory(training: Training, batches: Passes, device: torch.device) -> int:
+def _peak_memory(training: Training, batches: Passes, supplies: Supplies) -> int:
     """Return the peak over the phases of a training."""
-    return max(_phase_peak_memory(training, index, batches, device) for index in range(len(training.phases)))
+    return max(_phase_peak_memory(training, index, batches, supplies) for index in range(len(training.phases)))
 
 
-def _phase_peak_memory(training: Training, index: int, batches: Passes, device: torch.device) -> int:
+def _phase_peak_memory(training: Training, index: int, batches: Passes, supplies: Supplies) -> int:
     """Return the peak bytes of tensors over two steps of a phase: weights, gradients, optimizer, batch, activations.
 
     On CUDA the allocator's own peak; on a CPU the live tensor storages, counted operation by operation, since the
     resident memory of a process differs from run to run. Both leave out the decoded data, which all cells share. What
     is compiled shows no single operation, so on a CPU the step is counted as it is without.
     """
+    device, start = supplies.device, supplies.start(training)
     if device.type == "cpu":
         training = replace(training, train=training.train.model_copy(update={"compile": "none"}))
     if device.type == "cuda":
         if training.train.compile != "none":  # while kernels are made and timed they take memory of their own
-            _steps(Learner(initial_model(training, device), training, training.phases[index]), batches, 2, training)
+            _steps(Learner(start.copy(), training, training.phases[index]), batches, 2, training)
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
     live = LiveTensors()
     context: AbstractContextManager[Any] = nullcontext() if device.type == "cuda" else live
     with context:
-        learner = Learner(initial_model(training, device), training, training.phases[index])
+        learner = Learner(start.copy(), training, training.phases[index])
         _steps(learner, batches, 2, training)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) - before

@@ -153,8 +153,8 @@ def test_jobs_divide_the_trainings_and_nothing_else(plan):
 
 @pytest.mark.usefixtures("steady")
 def test_probe_scales_with_its_rounds_and_steps(planned):
-    short, long = (estimate(planned(f"throughput={{rounds: {r}, steps: {s}}}"), 1, "cpu") for r, s in ((2, 1), (6, 5)))
-    assert long.probe_s == pytest.approx(15 * short.probe_s)
+    short, long = (estimate(planned(f"throughput={{rounds: {r}, steps: {s}}}"), 1, "cpu") for r, s in ((2, 1), (6, 4)))
+    assert long.probe_s == pytest.approx((6 * 7) / (2 * 2) * short.probe_s)
 
 
 @pytest.mark.usefixtures("steady")

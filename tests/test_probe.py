@@ -201,15 +201,16 @@ def events(monkeypatch):
     return seen
 
 
-def test_as_many_untimed_steps_warm_each_phase_up(events, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("steps", "untimed"), [(1, 1), (3, 3), (8, 3)])
+def test_a_few_untimed_steps_warm_each_phase_up(steps, untimed, events, tmp_path, monkeypatch):
     monkeypatch.setattr(probing, "_peak_memory", lambda *_: 1)
-    list(probe((phases(0.0, 0.5),), 1, 3, tmp_path, CPU))
-    assert events == 2 * (["step"] * 3 + ["look"] + ["step"] * 3 + ["look"])
+    list(probe((phases(0.0, 0.5),), 1, steps, tmp_path, CPU))
+    assert events == 2 * (["step"] * untimed + ["look"] + ["step"] * steps + ["look"])
 
 
 def test_more_steps_than_batches_go_through_the_images_again(events, tmp_path):
     assert len(list(probe((two_steps(),), 1, 5, tmp_path, CPU))) == 1
-    assert events.count("step") == 2 + 5 + 5  # two for the memory, five to warm up, five timed
+    assert events.count("step") == 2 + 3 + 5  # two for the memory, three to warm up, five timed
 
 
 def test_probing_leaves_no_trace_on_trainings(tmp_path):

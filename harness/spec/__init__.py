@@ -5,9 +5,10 @@ from harness.spec.data import Data
 from harness.spec.designs import DesignOf, Exclusion, Fraction, RandomOrders, Requirement
 from harness.spec.primary import Primary
 from harness.spec.sections import Augment, Compile, Model, OptimizerSpec, Pretrain, StepDecay, Train, TrickSpec, Weights
-from harness.spec.study import Spec, Throughput, Tune
+from harness.spec.study import WARM_UP, Spec, Throughput, Tune
 
 __all__ = [
+    "WARM_UP",
     "Augment",
     "Compile",
     "Data",

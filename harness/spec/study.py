@@ -113,13 +113,17 @@ def _tuning_seeds(value: Any) -> Any:
     return tuple(_FIRST_TUNING_SEED + seed for seed in seeds) if type(value) is int else seeds
 
 
+WARM_UP = 3
+"""Untimed steps of a probe, at the most: by then kernels are chosen and compiled, graphs recorded, states made."""
+
+
 class Throughput(Section):
     """The exclusive probe of training speed and memory."""
 
     rounds: Positive = 5
     """Interleaved rounds over all cells."""
     steps: Positive = 10
-    """Timed training steps of each cell in a round, after as many untimed ones as warm up."""
+    """Timed training steps of each cell in a round, after at most three untimed ones."""
 
 
 class Tune(Section):
