@@ -40,9 +40,9 @@ def cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("name", "cells", "candidates", "first"),
     [
-        ("freeze_policies", 29 * 2, 27 * 2 * 4 * 2, 1),
-        ("freeze_x_tricks_cifar10", 5 * (1 + 7 + 1), 5 * 9 * 4 * 2, 1),
-        ("cs231n_scenarios_cifar10", 6 * 4, 4 * 4 * 4 * 2, 1),
+        ("freeze_policies", 29 * 2, 27 * 2 * 5 * 2, 1),
+        ("freeze_x_tricks_cifar10", 5 * (1 + 7 + 1), 5 * 9 * 5 * 2, 1),
+        ("cs231n_scenarios_cifar10", 6 * 4, 4 * 4 * 5 * 2, 1),
         ("bag_of_tricks", 50, 50 * 3 * 2, 0),
     ],
 )

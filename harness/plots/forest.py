@@ -81,8 +81,12 @@ def _panels(found: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], str]:
         rows = sorted(rows, key=lambda row: row not in primary)
     rows, note = first(rows, "policies and scenarios", max(_MOST, len(primary)))
     panels = {row.replace("\n", ", "): tricks[tricks["row"] == row].assign(name=tricks["trick"]) for row in rows}
-    for against, policies in found[found["kind"] == "policy"].groupby("against", sort=False):
-        panels[f"without tricks, against {against}"] = policies.assign(name=policies["row"].str.replace("\n", ", "))
+    policies = found[found["kind"] == "policy"].assign(name=found["policy"])
+    for against in unique(policies["against"]):
+        for scenario in unique(policies["scenario"]):
+            table = policies[(policies["against"] == against) & (policies["scenario"] == scenario)]
+            if len(table):
+                panels["\n".join(filter(None, [f"without tricks, against {against}", scenario]))] = table
     return panels, note
 
 
