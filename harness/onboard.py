@@ -49,6 +49,11 @@ class Found:
 
 def inspect(root: Path) -> Found:
     """Look through an image folder; raises HarnessError where there are no images, or fewer than two classes."""
+    if (root / "images").is_dir() and (root / "annotations").is_dir():
+        raise HarnessError(
+            f"{root} has images and annotations, as sets for masks do; `init` writes specs for classification. "
+            "The README has a spec for masks, under 'Boxes and masks'"
+        )
     entries = listing(root)
     counts: dict[str, Counter[str]] = {}
     for entry in entries:

@@ -57,7 +57,7 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
         f"  {facts['settings']['model']}, {facts['settings']['weights']}",
         f"  {facts['settings']['data']}",
         f"  {facts['settings']['train images per seed']} training images a seed, "
-        f"{facts['settings']['steps per epoch']} steps an epoch",
+        f"{facts['settings']['steps per epoch']} steps an epoch, {facts['settings']['classes']} classes",
         "",
         *grid_lines(facts),
         "",

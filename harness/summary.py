@@ -200,7 +200,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
     """Return the settings that all scenarios share, and the range of what differs between them."""
     spec, scenarios = plan.study.spec, plan.study.scenarios
     return {
-        "model": spec.model.name,
+        "model": describe_model(spec.model),
         "weights": describe_weights(plan),
         "data": describe_data(spec.data),
         "train images drawn by seed": any(s.spec.data.drawn_by_seed for s in scenarios),
@@ -232,14 +232,15 @@ def _choice(choice: Choice, score: Metric) -> dict[str, Any]:
 
 
 def describe_model(model: Model) -> str:
-    """Return the network by name, with what is edited in it."""
+    """Return the network by name, with what is edited in it and what is put on it."""
     edits = {
         "variant a": model.variant != "b",
         "deep stem": model.deep_stem,
         "average-pooled shortcuts": model.avg_down,
     }
     named = ", ".join(edit for edit, made in edits.items() if made)
-    return f"{model.name} ({named})" if named else model.name
+    backbone = f"{model.name} ({named})" if named else model.name
+    return f"{model.head} on {backbone}" if model.head else backbone
 
 
 def describe_data(data: Any) -> str:

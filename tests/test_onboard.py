@@ -190,6 +190,13 @@ def test_one_class_is_refused_by_name(tmp_path):
     assert not (tmp_path / "first.yaml").exists()
 
 
+def test_images_with_masks_are_no_two_classes(tmp_path):
+    image_folder(tmp_path, {"images": 3, "annotations": 3})
+    with pytest.raises(HarnessError, match="Boxes and masks"):
+        write_spec(tmp_path, tmp_path / "first.yaml")
+    assert not (tmp_path / "first.yaml").exists()
+
+
 @pytest.mark.parametrize("layout", [{}, {"cat": 0, "dog": 0}])
 def test_folder_without_images_is_refused(tmp_path, layout):
     image_folder(tmp_path, layout)

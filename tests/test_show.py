@@ -18,7 +18,7 @@ from tests.samples import runs_table
 def test_plan_says_what_runs_and_for_how_long(plan: Plan) -> None:
     text = show.plan_text(plan, Estimate(trainings_s=7200, tuning_s=0, prerequisites_s=5, probe_s=100))
     assert "6 cells × 2 seeds (0, 1) = 12 replicates, 12 trainings" in text
-    assert "24 training images a seed" in text
+    assert "24 training images a seed, 3 steps an epoch, 3 classes" in text
     assert "Policies   full, head" in text
     assert "Nothing is skipped" in text
     assert "About 2.0 h on this machine (pretraining 5 s, speed probe 2 min, trainings 2.0 h)" in text

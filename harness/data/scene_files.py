@@ -123,6 +123,8 @@ def _folder(data: Data, root: Path) -> SceneFiles:
         raise HarnessError(f"no images under {pictures}: expected {root}/images/<split>/<image>")
     places = [os.path.splitext(file)[0].removeprefix(str(pictures)) for file in images]
     masks = [f"{root}{os.sep}annotations{place}.png" for place in places]
+    if not any(os.path.isfile(mask) for mask in masks):
+        raise HarnessError(f"none of the {len(images)} images has a mask; expected {masks[0]} for {images[0]}")
     stray = {f"{child}{os.sep}{file}" for child in {os.path.dirname(mask) for mask in masks} for file in _pngs(child)}
     if stray := stray - set(masks):
         raise HarnessError(f"mask {min(stray)} belongs to no image; add the image, or remove the mask")

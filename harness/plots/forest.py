@@ -56,9 +56,9 @@ def forest(effects: pd.DataFrame, bound: float | None = None, score: Metric = TO
         places = list(figure.subplots(len(heights), wide, squeeze=False, height_ratios=heights).flat)
         for number, (title, table) in enumerate(panels.items()):
             alike = pd.concat([other for other in panels.values() if _of_tricks(other) == _of_tricks(table)])
+            places[number].set_xlim(*_limits(alike, bound))
             _draw(places[number], table, bound, _repeated(found))
             places[number].set_ylim(heights[number // wide], 0)
-            places[number].set_xlim(*_limits(alike, bound))
             places[number].set_title(title, fontsize=10)
         for panel in places[len(panels) :]:
             panel.set_visible(False)
@@ -144,6 +144,10 @@ def _line(panel: Axes, effect: Mapping[Any, Any], y: float) -> None:
     primary = effect["role"] == "primary"
     low, high = _ends(effect)
     interval(panel, y, 100 * low, 100 * high, color=colour, lw=2.6 if primary else 1.0)
+    left, right = panel.get_xlim()
+    for end, beyond, arrow in ((left, 100 * low < left, "<"), (right, 100 * high > right, ">")):
+        if beyond:
+            panel.plot(end, y, arrow, color=colour, ms=5, clip_on=False)
     fill = colour if primary else "white"
     panel.plot(100 * effect["estimate"], y, marker, color=colour, ms=6 if primary else 5, mfc=fill, mew=1.1)
 

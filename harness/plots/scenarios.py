@@ -43,9 +43,7 @@ def scenarios(cells: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
         panel = figure.add_subplot()
         cmap = mpl.colormaps["YlGnBu"].with_extremes(bad="#eeeeee")
         image = coloured(panel, shown.T if down else shown, cmap, None, None)
-        panel.set_xticks(
-            range(len(across)), [fill(name.replace(", ", ",\n"), 15, replace_whitespace=False) for name in across]
-        )
+        panel.set_xticks(range(len(across)), [_broken(name) for name in across])
         panel.set_yticks(range(len(along)), along)
         for j, scenario in enumerate(columns):
             best = np.nanmax(shown[:, j], initial=-np.inf)
@@ -61,3 +59,9 @@ def scenarios(cells: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
         note = "mean ± sd over seeds, %, and how many replicates were lost; the highest mean of each scenario is framed"
         panel.set_xlabel(fill(note, max(56, 30 * len(across))), color=GREY)
     return figure
+
+
+def _broken(name: str) -> str:
+    """Break a name into lines that fit a column: after commas and, where a line would be too long, after a plus."""
+    lines = name.replace(", ", ",\n").replace("+", "+ ")
+    return fill(lines, 15, replace_whitespace=False).replace("+ ", "+")

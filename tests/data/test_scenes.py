@@ -215,6 +215,15 @@ def test_missing_file_is_named_by_the_plan(tmp_path, name, which):
     assert f"{gone} is missing" in str(error.value)
 
 
+def test_masks_that_lie_elsewhere_are_not_missed_one_by_one(tmp_path):
+    data = section(mask_folder(tmp_path), "image_mask_folder")
+    (tmp_path / "annotations").rename(tmp_path / "masks")
+    with pytest.raises(
+        HarnessError, match=r"none of the 12 images has a mask; expected .*annotations/training/0\.png for"
+    ):
+        scenes.survey(data, "segmentation")
+
+
 def test_missing_set_says_where_it_is_expected(tmp_path):
     with pytest.raises(HarnessError, match=r"VOCdevkit/VOC2007, which `download: true` fetches"):
         scenes.survey(section(tmp_path, "voc_detection"), "detection")

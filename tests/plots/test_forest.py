@@ -84,17 +84,15 @@ def test_tricks_are_named_beside_the_middle_of_their_effects():
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first at the top
 
 
-def test_policies_have_a_panel_of_their_own():
+def test_policies_have_a_panel_of_their_own_in_each_scenario():
     _, found = in_scenarios()
     axes = [axes for axes in shown(forest(found)).axes if "against" in axes.get_title(loc="left")]
-    assert [panel.get_title(loc="left") for panel in axes] == ["without tricks, against full"]
-    assert [label.get_text() for label in axes[0].get_yticklabels()] == [
-        "head, size 100",
-        "head, size 1000",
-        "head, size all",
+    assert [panel.get_title(loc="left") for panel in axes] == [
+        f"without tricks, against full\nsize {size}" for size in ("100", "1000", "all")
     ]
+    assert [[label.get_text() for label in panel.get_yticklabels()] for panel in axes] == [["head"]] * 3
     estimates = 100 * found[found["kind"] == "policy"]["estimate"]
-    assert [dot[0] for dot in dots(axes[0])] == pytest.approx(list(estimates))
+    assert [dot[0] for panel in axes for dot in dots(panel)] == pytest.approx(list(estimates))
 
 
 def test_bound_is_a_band():
@@ -150,7 +148,10 @@ def test_a_huge_interval_leaves_room_for_the_effects():
     found.loc[row, ["low", "high"]] = [-5.0, 5.0]
     low, high = shown(forest(found)).axes[0].get_xlim()
     assert high - low < 14 * 100 * found.loc[found["kind"] != "policy", "estimate"].abs().max()
-    assert (-500, 500) in [line[:2] for line in intervals(shown(forest(found)).axes[0])]
+    axes = shown(forest(found)).axes[0]
+    assert (-500, 500) in [line[:2] for line in intervals(axes)]
+    arrows = {str(line.get_marker()): line.get_xdata()[0] for line in axes.lines if line.get_marker() in ("<", ">")}
+    assert arrows == {"<": low, ">": high}  # it goes on
 
 
 def test_the_same_kind_of_two_designs_says_which():

@@ -26,6 +26,14 @@ def in_scenarios(tops: dict[tuple[str, str], float]) -> pd.DataFrame:
     return cells(pd.concat(frames, ignore_index=True))
 
 
+def test_names_break_after_a_comma_or_a_plus():
+    levels = ("[]", "images many, shift invert+rotate180")
+    figure = shown(scenarios(in_scenarios({("full", level): 0.5 for level in levels})))
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()][1].endswith(
+        "many,\nshift invert+\nrotate180"
+    )
+
+
 def test_scenarios_show_every_policy_and_frame_the_best_of_each():
     tops = {("full", "0.1"): 0.5, ("head", "0.1"): 0.6, ("full", "1"): 0.9, ("head", "1"): 0.3}
     figure = shown(scenarios(in_scenarios(tops)))
