@@ -150,7 +150,11 @@ def test_a_huge_interval_leaves_room_for_the_effects():
     assert high - low < 14 * 100 * found.loc[found["kind"] != "policy", "estimate"].abs().max()
     axes = shown(forest(found)).axes[0]
     assert (-500, 500) in [line[:2] for line in intervals(axes)]
-    arrows = {str(line.get_marker()): line.get_xdata()[0] for line in axes.lines if line.get_marker() in ("<", ">")}
+    arrows = {
+        str(line.get_marker()): float(np.ravel(line.get_xdata())[0])
+        for line in axes.lines
+        if line.get_marker() in ("<", ">")
+    }
     assert arrows == {"<": low, ">": high}  # it goes on
 
 
