@@ -8,35 +8,37 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.plots.style import COLOURS, DASHES, PANELS, STYLE, rows_of, unique
+from harness.results import axes_of, scenario_of
 from harness.tasks.metrics import TOP1, Metric
 from harness.wording import trick_set
 
 MOST = 16
-"""Trick sets that are told apart at most: two dashes of eight colours."""
+"""Lines that are told apart at most: two dashes of eight colours."""
+_POLICIES = 8
+"""Policies that are compared in one panel at most: as many as there are colours."""
 
 
 def learning_curves(curves: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
     """Draw the score on validation by epoch, a panel a policy, a line a trick set: the mean and the range over seeds.
 
-    What was trained in one go, as the solvers are, is a dot. Of more trick sets than lines can be told apart, those of
-    one trick, of none and of all are drawn. None where nothing was trained.
+    Policies without tricks in scenarios are the lines of a panel a scenario; where they are many, scenarios are the
+    lines of a panel a policy. What was trained in one go, as the solvers are, is a dot. Of more trick sets than lines
+    can be told apart, those of one trick, of none and of all are drawn. None where nothing was trained.
     """
     if curves.empty:
         return None
-    curves = curves.assign(row=rows_of(curves))
-    rows = list(dict.fromkeys(curves["row"]))
-    sets = curves["cell"].map(trick_set)
-    names, note = _drawn(unique(sets))
-    curves = curves[sets.isin(names)]
+    curves = _placed(curves)
+    rows = unique(curves["panel"])
+    names, note = _drawn(unique(curves["line"]))
+    curves = curves[curves["line"].isin(names)]
     with mpl.rc_context(STYLE):
         wide = min(len(rows), PANELS)
         deep = -(-len(rows) // PANELS)
         figure = Figure(figsize=(max(7.6, 2.75 * wide + 0.6), 2.3 * deep + 1.4), layout="constrained")
-        panels = list(figure.subplots(deep, wide, sharey=True, sharex=True, squeeze=False).flat)
+        panels = list(figure.subplots(deep, wide, sharey=True, squeeze=False).flat)
         for panel, row in zip(panels, rows, strict=False):
-            for cell, group in curves[curves["row"] == row].groupby("cell", sort=False):
-                name = trick_set(str(cell))
-                index = names.index(name)
+            for name, group in curves[curves["panel"] == row].groupby("line", sort=False):
+                index = names.index(str(name))
                 line = {"color": COLOURS[index % len(COLOURS)], "ls": DASHES[index // len(COLOURS) % len(DASHES)]}
                 by_epoch = 100 * group.groupby("epoch")[score.val].agg(["mean", "min", "max"])
                 dot = "o" if len(by_epoch) == 1 else ""
@@ -61,10 +63,20 @@ def learning_curves(curves: pd.DataFrame, score: Metric = TOP1) -> Figure | None
             )
         for panel in panels[max(0, len(rows) - wide) : len(rows)]:
             panel.set_xlabel("epoch")
-            panel.tick_params(labelbottom=True)
         figure.supylabel(f"validation {score.label}, %", fontsize=9.5)
-        figure.suptitle("Learning curves by policy: mean and range over seeds", x=0.01, ha="left", fontsize=11)
+        figure.suptitle("Learning curves: mean and range over seeds", x=0.01, ha="left", fontsize=11)
     return figure
+
+
+def _placed(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return the curves with the panel and the line that each belongs to."""
+    axes, sets = axes_of(curves), curves["cell"].map(trick_set)
+    if not axes or sets.nunique() > 1:
+        return curves.assign(panel=rows_of(curves), line=sets)
+    scenarios = [scenario_of(row, axes) for row in curves.to_dict("records")]
+    if curves["policy"].nunique() > _POLICIES:
+        return curves.assign(panel=curves["policy"], line=scenarios)
+    return curves.assign(panel=scenarios, line=curves["policy"])
 
 
 def _drawn(names: list[str]) -> tuple[list[str], str]:

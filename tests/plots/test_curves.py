@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from harness.plots import learning_curves
@@ -72,3 +73,29 @@ def test_curves_of_a_factorial_are_those_of_one_trick_of_none_and_of_all():
 def test_curves_of_12_tricks_are_told_apart():
     (panel, _) = shown(learning_curves(curves_table(GRIDS["12 tricks"]))).axes
     assert len({(line.get_color(), line.get_linestyle()) for line in panel.lines}) == 14
+
+
+def in_scenarios(policies):
+    """The curves of baselines in two scenarios; the later is twice as long."""
+    frames = []
+    for images, epochs in (("few", 4), ("many", 2)):
+        table = curves_table({f"{policy} | baseline | images {images}": [0.2, 0.4] for policy in policies}, epochs)
+        table.insert(0, "images", images)
+        frames.append(table)
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_policies_without_tricks_are_compared_within_their_scenario():
+    figure = shown(learning_curves(in_scenarios(["full", "head", "scratch"])))
+    assert [panel.get_title(loc="left") for panel in figure.axes] == ["images few", "images many"]
+    assert [[line.get_label() for line in panel.lines] for panel in figure.axes] == [["full", "head", "scratch"]] * 2
+    assert [max(panel.lines[0].get_xdata()) for panel in figure.axes] == [4, 2]
+    assert figure.axes[1].get_xlim()[1] < 3  # a short training is not drawn small beside a long one
+    assert overhang(figure) < 0.05
+
+
+def test_scenarios_of_many_policies_are_compared_within_each():
+    figure = shown(learning_curves(in_scenarios([f"p{number}" for number in range(9)])))
+    panels = [panel for panel in figure.axes if panel.get_visible()]
+    assert [panel.get_title(loc="left") for panel in panels] == [f"p{number}" for number in range(9)]
+    assert {tuple(line.get_label() for line in panel.lines) for panel in panels} == {("images few", "images many")}
