@@ -288,6 +288,7 @@ STUDIES = {
     "bn_batch_size": "95e32822815a8b75",
     "cifar10_transfer": "56c1a0a64a63eff8",
     "cs231n_scenarios": "9ca9a52d6f2f57aa",
+    "cs231n_scenarios_cifar10": "1f8bd304d0e9b0b2",
     "detection_digits": "86e5bafa100abdc1",
     "freeze_x_tricks": "62adbb930c68da67",
     "quickstart": "a4d857e48302cc37",
