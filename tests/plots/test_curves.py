@@ -89,7 +89,7 @@ def test_policies_without_tricks_are_compared_within_their_scenario():
     figure = shown(learning_curves(in_scenarios(["full", "head", "scratch"])))
     assert [panel.get_title(loc="left") for panel in figure.axes] == ["images few", "images many"]
     assert [[line.get_label() for line in panel.lines] for panel in figure.axes] == [["full", "head", "scratch"]] * 2
-    assert [max(panel.lines[0].get_xdata()) for panel in figure.axes] == [4, 2]
+    assert [np.max(np.asarray(panel.lines[0].get_xdata())) for panel in figure.axes] == [4, 2]
     assert figure.axes[1].get_xlim()[1] < 3  # a short training is not drawn small beside a long one
     assert overhang(figure) < 0.05
 
