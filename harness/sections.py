@@ -42,7 +42,7 @@ ALT = {
     "memory": "Test {score} against peak memory, one point a cell",
     "budget": "The cell to choose for every training time",
     "transfer": "Test {score} against the top-1 of the source network, by policy",
-    "curves": "Learning curves by policy",
+    "curves": "Learning curves",
     "predictions": "What a few networks predict of a few test images",
     "batch_norm": "Divergence of the training images from the running statistics of each batch norm, by policy",
 }

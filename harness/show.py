@@ -162,20 +162,22 @@ class _Lines:
 
     def __init__(self) -> None:
         self._stage = ""
+        self._first = 0
         self._began = self._last = 0.0
 
     def __call__(self, update: Update) -> None:
         """Print a line if it is time for one."""
         now = time.monotonic()
         if update.stage != self._stage:
-            self._stage, self._began, self._last = update.stage, now, -_LINES_EVERY_S
+            self._stage, self._first, self._began, self._last = update.stage, update.done, now, -_LINES_EVERY_S
         if now - self._last < _LINES_EVERY_S and update.done < update.total:
             return
         self._last = now
-        left = (now - self._began) / update.done * (update.total - update.done) if update.done else 0
+        since = update.done - self._first  # what was done by an earlier run took no time of this one
+        left = (now - self._began) / since * (update.total - update.done) if since else 0
         parts = [f"{update.stage} {update.done}/{update.total}"]
         parts += [f"{update.failed} failed"] if update.failed else []
-        parts += [f"about {duration(left)} left"] if update.done and left else []
+        parts += [f"about {duration(left)} left"] if left else []
         parts += [update.text] if update.text else []
         print(", ".join(parts), file=sys.stderr, flush=True)
 

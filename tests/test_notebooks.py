@@ -19,7 +19,7 @@ def code_of(path):
 
 def said(cells):
     """What the cells printed and returned, figures aside."""
-    outputs = [output for cell in cells for output in cell.outputs if output.output_type != "display_data"]
+    outputs = [output for cell in cells for output in cell.outputs if "image/png" not in output.get("data", {})]
     return [output.get("text") or output.get("data", {}).get("text/plain") for output in outputs]
 
 

@@ -37,6 +37,17 @@ def test_lines_are_few_and_end_complete(capsys: pytest.CaptureFixture[str], monk
     assert any("left" in line for line in lines)
 
 
+def test_time_left_counts_only_what_this_run_has_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 60))
+    monkeypatch.setattr("harness.show.time.monotonic", lambda: float(next(clock)))
+    with show.progress() as progress:
+        for done in (100, 101, 102):
+            progress(Update("training", done, 110))
+    assert capsys.readouterr().err.splitlines()[-1] == "training 102/110, about 8 min left"
+
+
 def test_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     with show.progress() as progress:

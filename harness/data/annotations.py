@@ -12,12 +12,11 @@ from harness.errors import HarnessError, unknown
 
 IGNORED = 255
 """What masks say of pixels that neither losses nor metrics count."""
-
-
-_FROM_ONE = (
+_WHAT_ZERO_IS = (
     "; the first class is what 0 means, usually the background. Where 0 is what has no class and counts neither in "
     "training nor in the score, as in ADE20K: `zero_is_other: true`"
 )
+"""Appended where a label lies beyond the classes: `classes` may lack the background."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def mask_of(file: str, image: str, classes: int, zero_is_other: bool = False) ->
         raise HarnessError(
             f"mask {file} has label {', '.join(map(str, beyond[:5]))}; legal: {first} to {classes + first - 1} for the "
             f"{classes} classes, {'0 for all other, ' if zero_is_other else ''}{IGNORED} for what does not count; mend "
-            f"the mask or name all classes (`classes`, or classes.txt){'' if zero_is_other else _FROM_ONE}"
+            f"the mask or name all classes (`classes`, or classes.txt){'' if zero_is_other else _WHAT_ZERO_IS}"
         )
     mask = mask.astype(np.uint8)
     return np.where((mask == 0) | (mask == IGNORED), IGNORED, mask - 1).astype(np.uint8) if zero_is_other else mask

@@ -80,9 +80,9 @@ def _placed(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def _drawn(names: list[str]) -> tuple[list[str], str]:
-    """Return the trick sets to draw, and what is said of those left out."""
+    """Return the lines to draw, and what is said of those left out."""
     if len(names) <= MOST:
         return names, ""
     plain = [name for name in names if " + " not in name and not name.startswith("all but")]
     kept = (plain if len(plain) > 1 else names)[:MOST]
-    return kept, f"{len(kept)} of {len(names)} trick sets"
+    return kept, f"{len(kept)} of {len(names)} lines"

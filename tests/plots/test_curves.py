@@ -65,7 +65,7 @@ def test_curves_of_a_factorial_are_those_of_one_trick_of_none_and_of_all():
     figure = shown(learning_curves(curves_table({f"full | {name}": [0.5, 0.6] for name in names})))
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["baseline", *tricks, "all 5 together"]
-    assert legend.get_title().get_text() == "7 of 28 trick sets"
+    assert legend.get_title().get_text() == "7 of 28 lines"
     assert len(figure.axes[0].lines) == 7
     assert overhang(figure) < 0.05
 

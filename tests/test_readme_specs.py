@@ -1,0 +1,28 @@
+"""The pieces of specs in the README are specs, or parts of one that may stand in the tiny one."""
+
+import re
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import yaml
+
+from harness import specfile
+from tests.conftest import TINY
+
+TEXT = (Path(__file__).parents[1] / "README.md").read_text()
+PIECES = [dedent(piece) for piece in re.findall(r"^ *```yaml\n(.*?)^ *```$", TEXT, re.M | re.S)]
+SPECS = [piece for piece in PIECES if "apiVersion" not in piece]
+"""Without the manifest of a Ray cluster."""
+
+
+@pytest.mark.parametrize("piece", SPECS, ids=lambda piece: piece.partition(":")[0])
+def test_piece_of_a_spec_can_be_read(workspace, piece):
+    said = yaml.safe_load(piece)
+    if "name" not in said:
+        named = {"policies": ["full", "head_bn", "head"], "tricks": ["warmup", "cosine", "mixup", "label_smoothing"]}
+        tiny = yaml.safe_load(TINY.replace(", crop_padding: 1", "")) | named
+        said = tiny | said | {"train": tiny["train"] | said.get("train", {})}
+    path = workspace.root / "experiments" / "piece.yaml"
+    path.write_text(yaml.safe_dump(said | {"name": "piece"}, sort_keys=False))
+    assert specfile.read(path).grid
