@@ -37,17 +37,14 @@ class Estimate:
 def estimate(plan: Plan, jobs: int, device: str) -> Estimate:
     """Estimate what running the whole plan from nothing takes with `jobs` worker processes on `device`."""
     clock = _Clock(device, plan.facts)
-    probe = plan.study.spec.throughput
-    probed = {program: training for _, program, training in plan.probed if not training.codes}
+    probe, probed = plan.study.spec.throughput, {program: training for _, program, training in plan.probed}
     trainings = {r.training.digest: r.program for r in plan.replicates}
     of_program = {r.program: clock.training_s(r.training, r.data) for r in plan.first.values()}
     tried = {c.training.digest: (c.training, c.data) for c in plan.candidates}
     tuning = [clock.training_s(*needed) for needed in tried.values()]
     before = [clock.training_s(p.training, p.data) for p in plan.prerequisites]
-    probes = [
-        clock.step_s(t) * (min(probe.steps, WARM_UP) + probe.steps) * probe.rounds * len(t.phases)
-        for t in probed.values()
-    ]
+    steps = (min(probe.steps, WARM_UP) + probe.steps) * probe.rounds if probe else 0
+    probes = [clock.step_s(t) * steps * len(t.phases) for t in probed.values() if not t.codes]
     return Estimate(
         sum(of_program[program] for program in trainings.values()) / min(jobs, len(trainings)),
         sum(tuning) / max(min(jobs, len(tuning)), 1),

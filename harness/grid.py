@@ -200,7 +200,7 @@ class GridRun:
         """Measure the speed of every cell that can be trained, with nothing else running."""
         probe = self._plan.study.spec.throughput
         first = {program: training for _, program, training in self._plan.probed if lost_to(training, lost) is None}
-        if not first:
+        if not first or probe is None:
             return
         total = probe.rounds * len(first)
         yield Update("probing", 0, total)

@@ -155,7 +155,9 @@ class Plan:
 
     @property
     def probed(self) -> list[tuple[str, str, Training]]:
-        """What the probe of speed measures: name, program and training of each cell, and of each teacher."""
+        """What the probe of speed measures, if any: name, program and training of each cell, and of each teacher."""
+        if self.study.spec.throughput is None:
+            return []
         cells = [(cell.name, found.program, found.training) for cell, found in self.first.items()]
         teachers = {p.program: p for p in self.prerequisites if p.role == "teacher"}
         return cells + [(f"teacher {p.training.model.name}", program, p.at_seed_0) for program, p in teachers.items()]

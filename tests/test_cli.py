@@ -605,6 +605,20 @@ def test_diagnosed_batch_norm_is_kept_with_each_run_and_reported(stored: Workspa
     assert not any(name.startswith("test_top1_") for name in pretraining.data.metrics)
 
 
+def test_speed_need_not_be_measured(
+    stored: Workspace, write_spec: WriteSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = write_spec(*ONE, ("throughput: {rounds: 2, steps: 1}", "throughput: null"))
+    assert read(spec).grid == read(spec, ["throughput={rounds: 2, steps: 1}"]).grid, "the same question"
+    assert cli.main(["run", str(spec), "--inline"]) == cli.DONE
+    assert "probing" not in capsys.readouterr().err
+    assert table(stored, "cells")["images_per_s"].isna().all()
+    figures = {path.stem for path in (stored.results / "tiny" / "figures").iterdir()}
+    assert "heatmap" in figures
+    assert not figures & {"pareto", "memory", "budget"}
+    assert "probe" not in (stored.results / "tiny" / "report.md").read_text()
+
+
 ONE = (("policies: [full, head]", "policies: [full]"), ("seeds: 2", "seeds: 1"))
 """One policy at one seed."""
 

@@ -155,6 +155,7 @@ def test_jobs_divide_the_trainings_and_nothing_else(plan):
 def test_probe_scales_with_its_rounds_and_steps(planned):
     short, long = (estimate(planned(f"throughput={{rounds: {r}, steps: {s}}}"), 1, "cpu") for r, s in ((2, 1), (6, 4)))
     assert long.probe_s == pytest.approx((6 * 7) / (2 * 2) * short.probe_s)
+    assert estimate(planned("throughput=null"), 1, "cpu").probe_s == 0
 
 
 @pytest.mark.usefixtures("steady")

@@ -5,7 +5,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from harness import specfile
 from tests.conftest import TINY
@@ -18,11 +18,12 @@ SPECS = [piece for piece in PIECES if "apiVersion" not in piece]
 
 @pytest.mark.parametrize("piece", SPECS, ids=lambda piece: piece.partition(":")[0])
 def test_piece_of_a_spec_can_be_read(workspace, piece):
-    said = yaml.safe_load(piece)
+    yaml = YAML()
+    said = yaml.load(piece)
     if "name" not in said:
         named = {"policies": ["full", "head_bn", "head"], "tricks": ["warmup", "cosine", "mixup", "label_smoothing"]}
-        tiny = yaml.safe_load(TINY.replace(", crop_padding: 1", "")) | named
+        tiny = yaml.load(TINY.replace(", crop_padding: 1", "")) | named
         said = tiny | said | {"train": tiny["train"] | said.get("train", {})}
     path = workspace.root / "experiments" / "piece.yaml"
-    path.write_text(yaml.safe_dump(said | {"name": "piece"}, sort_keys=False))
+    yaml.dump(said | {"name": "piece"}, path)
     assert specfile.read(path).grid

@@ -190,7 +190,8 @@ class Spec(Section):
     """None gives every cell the learning rate of `train`."""
     destructive: Literal["skip", "run"] = "skip"
     """Whether cells run whose trick destroys what was pretrained."""
-    throughput: Throughput = Throughput()
+    throughput: Throughput | None = Throughput()
+    """None measures neither speed nor memory."""
     diagnostics: Diagnostics = Diagnostics()
     execution: Execution = Execution()
     keep_weights: bool = False

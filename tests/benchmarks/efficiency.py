@@ -67,6 +67,7 @@ def train_bare(job: Bare) -> float:
     """Train one replicate, and return its test top-1."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     train, val, test = job.splits.train, job.splits.val, job.splits.test
     assert isinstance(train, ImageSet) and isinstance(val, ImageSet) and isinstance(test, ImageSet)  # noqa: PT018
     mean, std = (torch.tensor(values)[:, None, None] for values in (job.mean, job.std))
