@@ -12,7 +12,7 @@ from harness.contrasts import KEYS
 from harness.errors import HarnessError
 from harness.family import Family
 from harness.stats import LEVEL, claim, critical_effect, seeds_needed, simultaneous, smallest_effect
-from harness.wording import bound_in_words, open_between, points
+from harness.wording import bound_in_words, count, open_between, points
 from harness.wording import named as effect_name
 
 
@@ -104,7 +104,7 @@ def reach(rows: Sequence[Mapping[Any, Any]]) -> list[str]:
     ends = dict.fromkeys(f"{value:.1f}" for value in (min(spread), max(spread)))
     return [
         f"By their own spread, a mean difference of {' to '.join(ends)} points would have been claimed first of "
-        f"{_count(m, 'contrast')}."
+        f"{count(m, 'contrast')}."
     ]
 
 
@@ -122,7 +122,7 @@ def power_lines(family: Family, seeds: int) -> list[str]:
 
     critical, smallest = critical_effect(seeds, m), smallest_effect(seeds, m, power=family.power)
     lines = [
-        f"With {seeds} seeds and {_count(m, 'primary contrast')} the first claim needs a mean of {shown(critical)} of "
+        f"With {seeds} seeds and {count(m, 'primary contrast')} the first claim needs a mean of {shown(critical)} of "
         f"the paired differences; a true effect of {shown(smallest)} is claimed with a probability of "
         f"{family.power:.0%}."
     ]
@@ -133,7 +133,3 @@ def power_lines(family: Family, seeds: int) -> list[str]:
             f"To claim a true effect as small as the bound, {bound_in_words(family.bound)}, takes {many} seeds."
         )
     return lines
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s'[: number != 1]}"

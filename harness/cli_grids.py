@@ -13,6 +13,7 @@ from harness import options
 from harness.concealing import concealed
 from harness.errors import HarnessError, NotThere
 from harness.exits import DONE, SOME_FAILED
+from harness.wording import count
 
 if TYPE_CHECKING:
     from harness.lease import Turn
@@ -101,7 +102,7 @@ def _follow(session: Session, again: bool = False) -> int:
             for update in session.run(again):
                 progress(update)
     except KeyboardInterrupt:
-        print(f"\nharness: {session.left} replicates are left", file=sys.stderr)
+        print(f"\nharness: {count(session.left, 'replicate')} left", file=sys.stderr)
         raise
     result = session.report()
     print(show.run_text(session.outcome, result, again), flush=True)

@@ -13,6 +13,7 @@ from harness.family import Family
 from harness.results import axes_of, scenario_of
 from harness.tasks.metrics import FLOORS, METRICS, TOP1, Metric, task_in
 from harness.wording import (
+    count,
     mean_sd,
     named,
     points,
@@ -235,8 +236,8 @@ def _diverged(cells: pd.DataFrame) -> list[str]:
         return []
     listed = some([f"{row['cell']} ({row['diverged']})" for row in lost.to_dict("records")], _LISTED)
     return [
-        f"{int(lost['diverged'].sum())} replicates diverged: {listed}. Effects are over the pairs that finished, which "
-        "are a selection; no trick is said to help where a side of it diverged."
+        f"{count(int(lost['diverged'].sum()), 'replicate')} diverged: {listed}. Effects are over the pairs that "
+        "finished, which are a selection; no trick is said to help where a side of it diverged."
     ]
 
 

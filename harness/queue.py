@@ -14,6 +14,7 @@ from harness.errors import HarnessError, unknown
 from harness.tally import PROCESS, TOTAL
 from harness.track import QUEUED, Store
 from harness.views import CURRENT
+from harness.wording import count
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -116,7 +117,7 @@ def add(store: Store, plan: Plan, priority: int, tags: Mapping[str, str]) -> str
     store.put(entry.run_id, {key: str(value) for key, value in told.items()})
     store.drop(entry.run_id, GAVE_UP)
     store.put(entry.run_id, {QUEUED: "true"})
-    return f"{entry.name}: queued at priority {priority}, {len(plan.replicates)} replicates"
+    return f"{entry.name}: queued at priority {priority}, {count(len(plan.replicates), 'replicate')}"
 
 
 def _how_it_ended(store: Store, parent: Run) -> str:

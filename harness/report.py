@@ -29,7 +29,7 @@ from harness.findings import findings
 from harness.pooling import over_data
 from harness.results import Grid
 from harness.tasks.metrics import TOP1, task_planned
-from harness.wording import Terms, terms_of
+from harness.wording import Terms, count, terms_of
 
 _FORMS: dict[str, Any] = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 """Forms of a figure, each with what leaves out its date."""
@@ -151,7 +151,8 @@ def _counts(grid: Grid) -> str:
     counts = grid.runs["status"].value_counts()
     shared = int((grid.runs["trained_by"] != "").sum())
     parts = [f"{counts[status]} {status}" for status in counts.index]
-    text = f"{len(grid.runs)} replicates planned in {grid.runs['cell'].nunique()} cells: {', '.join(parts)}"
+    planned, cells = count(len(grid.runs), "replicate"), count(grid.runs["cell"].nunique(), "cell")
+    text = f"{planned} planned in {cells}: {', '.join(parts)}"
     text += f"; {shared} of them share the training of another." if shared else "."
     for what in ("device", "host"):
         found = grid.software.get(what, [])

@@ -97,7 +97,7 @@ def _plan(spec: Path, overrides: Sequence[str]) -> Plan:
 
 
 def _plan_study(study: specfile.Study) -> Plan:
-    from harness.plan import make_plan
+    from harness.planning import make_plan
 
     return make_plan(study, find(study.path.parent))
 
@@ -235,7 +235,7 @@ class Session:
     def _run(self, again: bool) -> Generator[Update]:
         """Choose learning rates before anything else."""
         from harness.grid import GridRun
-        from harness.plan import make_plan
+        from harness.planning import make_plan
         from harness.summary import summarise
         from harness.track import save_views
         from harness.tuning import Tuning

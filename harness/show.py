@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from harness.outline import frozen_lines, grid_lines, led_lines, reasons, wrapped
 from harness.tasks.metrics import TOP1, Metric
 from harness.views import OVERVIEWS
-from harness.wording import NOTHING, duration, named, score_text
+from harness.wording import NOTHING, count, duration, named, score_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,12 +52,12 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
     facts = summarise(plan)
     seeds = ", ".join(map(str, facts["seeds"]))
     lines = [
-        f"{facts['name']}: {len(facts['cells'])} cells × {len(facts['seeds'])} seeds ({seeds}) "
-        f"= {facts['replicates']} replicates, {facts['trainings']} trainings",
+        f"{facts['name']}: {count(len(facts['cells']), 'cell')} × {count(len(facts['seeds']), 'seed')} ({seeds}) "
+        f"= {count(facts['replicates'], 'replicate')}, {count(facts['trainings'], 'training')}",
         f"  {facts['settings']['model']}, {facts['settings']['weights']}",
         f"  {facts['settings']['data']}",
         f"  {facts['settings']['train images per seed']} training images a seed, "
-        f"{facts['settings']['steps per epoch']} steps an epoch, {facts['settings']['classes']} classes",
+        f"{count(facts['settings']['steps per epoch'], 'step')} an epoch, {facts['settings']['classes']} classes",
         "",
         *grid_lines(facts),
         "",
@@ -68,15 +68,18 @@ def plan_text(plan: Plan, seconds: Estimate) -> str:
         if odd
         else ["Nothing is skipped, and no two cells are the same training."]
     )
-    first = Counter(f"{p['what']} ({p['epochs']} epochs)" for p in facts["prerequisites"])
+    first = Counter(f"{p['what']} ({count(p['epochs'], 'epoch')})" for p in facts["prerequisites"])
     if first:
         lines += [
             "",
             "Trained once, first:",
-            *(f"  {what}{f' × {count}' if count > 1 else ''}" for what, count in first.items()),
+            *(f"  {what}{f' × {times}' if times > 1 else ''}" for what, times in first.items()),
         ]
     if facts["candidates"]:
-        lines += ["", f"Tuned before: {facts['candidates']} trainings on seeds outside the study, chosen on validation"]
+        lines += [
+            "",
+            f"Tuned before: {count(facts['candidates'], 'training')} on seeds outside the study, chosen on validation",
+        ]
     lines += [*frozen_lines(reused(plan)), *led_lines(led(plan)), "", *_primary(plan)]
     parts = {
         "pretraining": seconds.prerequisites_s,
@@ -96,7 +99,7 @@ def _primary(plan: Plan) -> list[str]:
         told = "No primary contrasts are named: nothing will be claimed, every effect is exploratory."
         return wrapped("", told)
     names = "; ".join(named(member) for member in family.members)
-    lines = wrapped("Primary    ", f"{len(family.members)} contrasts: {names}")
+    lines = wrapped("Primary    ", f"{count(len(family.members), 'contrast')}: {names}")
     return lines + [line for told in plan.facts.power_lines(family, seeds) for line in wrapped(" " * 11, told)]
 
 

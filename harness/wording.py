@@ -136,6 +136,11 @@ def ratio_between(low: float, high: float) -> str:
     return NOTHING if math.isnan(low) else f"{math.exp(low):.2f} to {math.exp(high):.2f}"
 
 
+def count(number: int, what: str) -> str:
+    """Return a number of things: 1 seed, 3 seeds."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def mean_sd(mean: float, sd: float) -> str:
     """Return the mean ± sd of a score, fractions, in per cent without the sign."""
     if math.isnan(mean):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from harness import specfile
-from harness.plan import Plan, make_plan
+from harness.plan import Plan
+from harness.planning import make_plan
 from harness.specfile import Study
 from harness.workspace import Workspace
 

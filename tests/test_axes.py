@@ -9,7 +9,7 @@ from harness.budget import frontier
 from harness.effects import COLUMNS, cells, effects
 from harness.errors import HarnessError
 from harness.foreign import grid_of
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.pooling import over_data
 from harness.results import axes_of, runs_frame
 from harness.spec.axes import Axes, check, name_of, scenarios

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from harness import data, specfile
 from harness.data.batches import Batches
 from harness.learner import Learner, initial_model
-from harness.plan import Plan, make_plan
+from harness.plan import Plan
+from harness.planning import make_plan
 from harness.prefix import passes
 from harness.prefix.batch import Batch
 from harness.schedule import learning_rates

@@ -26,6 +26,7 @@ from harness.specfile import read
 from harness.track import Store
 from harness.train import course
 from harness.tricks import TRICKS
+from harness.wording import count
 from harness.workspace import Workspace
 from tests.samples import runs_table
 
@@ -578,7 +579,7 @@ def test_ctrl_c_once_finishes_what_runs_and_twice_stops_now(
     finished = [run for run in runs if run.info.status == "FINISHED"]
     assert 0 < len(finished) < 12
     # The second may come between the end of a run in the store and its count.
-    assert twice or f"{12 - len(finished)} replicates are left" in rest
+    assert twice or f"{count(12 - len(finished), 'replicate')} left" in rest
     assert {run.info.status for run in runs} == ({"FINISHED", "KILLED"} if twice else {"FINISHED"})
     (parent,) = by_kind(runs_of(stored), "grid")
     assert parent.info.status == "KILLED"

@@ -8,7 +8,7 @@ from harness import show, specfile
 from harness.errors import HarnessError
 from harness.estimate import Estimate
 from harness.matrix import matrix
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.spec import Exclusion
 from harness.summary import summarise
 

@@ -9,7 +9,7 @@ from harness import flops, specfile
 from harness.estimate import estimate
 from harness.facts import Facts
 from harness.models.build import build_model
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.spec import Model
 from tests.watching import two_steps
 

@@ -18,7 +18,7 @@ from harness.evaluate import predict
 from harness.export import changed_names, export, find, kept_weights
 from harness.models import weights
 from harness.models.build import build_model
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.spec import Data, Model
 from harness.track import GridLog, Store
 from harness.workspace import Workspace

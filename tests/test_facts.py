@@ -13,7 +13,7 @@ from harness import specfile
 from harness.errors import HarnessError
 from harness.facts import Facts
 from harness.models.build import layout_of
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.spec import Model, OptimizerSpec
 
 HEAVY = ("torch", "torchvision", "scipy", "pandas", "mlflow", "sklearn", "numpy", "matplotlib")

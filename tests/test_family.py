@@ -10,7 +10,7 @@ from harness.contrasts import KEYS, of_plan
 from harness.errors import HarnessError
 from harness.facts import Facts
 from harness.family import family_of
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.spec import Primary
 from harness.summary import summarise
 from tests.grids import plan_of

@@ -131,7 +131,7 @@ def test_the_whole_is_held_against_the_sum():
 
 def test_diverged_replicates_are_told_with_their_cells():
     sentence = said(TABLES["lost replicates"], "diverged")
-    assert sentence.startswith("1 replicates diverged: full | a (1).")
+    assert sentence.startswith("1 replicate diverged: full | a (1).")
     assert "no trick is said to help" in sentence
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from harness import cli, specfile
 from harness.grid import GridRun
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.versions import versions
 from tests.samples import fake_run
 

@@ -10,7 +10,7 @@ from harness import specfile
 from harness.errors import HarnessError
 from harness.ground import Ground
 from harness.models.build import build_model
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.prepare import prepare
 from harness.recipe import Recipe
 from harness.spec import Model

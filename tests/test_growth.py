@@ -8,7 +8,7 @@ import pytest
 from harness import digest, specfile, training
 from harness.artifacts import CURVES, PLAN, PREDICTIONS
 from harness.grid import GridRun
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.results import read_grid
 from harness.summary import summarise
 from harness.versions import versions

@@ -4,7 +4,7 @@ import pytest
 
 from harness import specfile
 from harness.errors import HarnessError
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.tricks import TRICKS
 from tests.watching import run
 

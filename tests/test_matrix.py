@@ -5,7 +5,7 @@ import pytest
 from harness import specfile
 from harness.errors import HarnessError
 from harness.matrix import matrix
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.summary import summarise
 from harness.workspace import Workspace
 

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from harness import onboard, specfile
 from harness.errors import HarnessError
 from harness.onboard import inspect, write_spec
-from harness.plan import make_plan
+from harness.planning import make_plan
 from tests.samples import image_folder
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from harness import specfile
 from harness.outline import frozen_lines, grid_lines, reasons
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.summary import reused, summarise
 
 FIVE = "tricks={warmup: {epochs: 1}, cosine: , mixup: , ema: , label_smoothing: }"

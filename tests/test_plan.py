@@ -10,7 +10,7 @@ import pytest
 from harness import specfile
 from harness.data import folder
 from harness.errors import HarnessError
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.training import Origin
 from harness.workspace import Workspace
 from tests.samples import image_folder

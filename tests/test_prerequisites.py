@@ -9,7 +9,7 @@ import pytest
 
 from harness import specfile
 from harness.execute.job import Job
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.prerequisites import lost_to, train_first
 from harness.records import Epoch, Failed, Finished, Record, Started
 from tests.samples import finished

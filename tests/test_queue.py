@@ -10,7 +10,7 @@ import pytest
 from harness import cli, queue, session, specfile
 from harness.errors import HarnessError
 from harness.learner import Learner
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.track import QUEUED, Store
 from harness.workspace import Workspace
 

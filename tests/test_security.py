@@ -16,7 +16,7 @@ from harness.checkpoint import Checkpoints
 from harness.devices import device_name
 from harness.errors import HarnessError
 from harness.models import weights
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.workspace import Workspace
 from tests.test_architecture import FILES
 

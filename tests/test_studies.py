@@ -7,7 +7,7 @@ import pytest
 from harness import cli, specfile
 from harness.models import weights
 from harness.models.build import build_model
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.spec import Model
 from harness.workspace import Workspace
 from tests.data.publishers import MAKE, jpeg

@@ -12,7 +12,7 @@ from harness.contrasts import of_plan
 from harness.effects import cells, effects
 from harness.errors import HarnessError
 from harness.findings import findings
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.plots.transfer import transfer as drawn
 from harness.stats import two_way_t
 from harness.summary import summarise

@@ -8,7 +8,8 @@ import pytest
 
 from harness import specfile
 from harness.errors import HarnessError
-from harness.plan import Cell, Choice, make_plan
+from harness.plan import Cell, Choice
+from harness.planning import make_plan
 from harness.summary import summarise
 from harness.tuning import choose
 

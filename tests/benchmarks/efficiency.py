@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from harness import data, session, specfile
 from harness.data import ImageSet, Splits
 from harness.means import Means
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.seeds import stream
 from harness.training import Training
 from harness.workspace import Workspace

@@ -15,7 +15,8 @@ from torchvision.models import resnet18
 
 from harness import specfile
 from harness.learner import initial_model
-from harness.plan import Replicate, make_plan
+from harness.plan import Replicate
+from harness.planning import make_plan
 from harness.schedule import lr_factors
 from harness.workspace import Workspace
 from tests.benchmarks.peers.common import Cell, Work

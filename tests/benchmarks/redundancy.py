@@ -37,7 +37,7 @@ from harness.learner import Learner
 from harness.models.build import build_model, layout_of
 from harness.models.layout import Layout
 from harness.packing import pack, work_of
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.prefix import kept as what_is_kept
 from harness.prefix import passes
 from harness.prefix.batch import Batch

@@ -12,7 +12,8 @@ from harness.freezing.resolve import ResolvedPhase, resolve
 from harness.learner import Learner, initial_model
 from harness.models import weights
 from harness.models.build import build_model, layout_of
-from harness.plan import Plan, make_plan
+from harness.plan import Plan
+from harness.planning import make_plan
 from harness.prefix.batch import Batch
 from harness.spec import Model
 from harness.tricks import Trick

@@ -18,7 +18,7 @@ from harness.learner import initial_model
 from harness.models import weights
 from harness.models.build import build_model, layout_of
 from harness.models.zoo import MODELS
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.spec import Model
 from tests.watching import CPU, State, changed, copy_of, two_steps
 

@@ -24,7 +24,8 @@ from harness.errors import HarnessError
 from harness.execute.job import Job
 from harness.foreign import grid_of
 from harness.grid import GridRun
-from harness.plan import Plan, make_plan
+from harness.plan import Plan
+from harness.planning import make_plan
 from harness.records import Epoch, Failed, Finished, Probed, Record, Started
 from harness.results import Grid, read_grid, read_tables
 from harness.session import Reported

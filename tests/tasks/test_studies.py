@@ -10,7 +10,7 @@ from harness import specfile
 from harness.learner import initial_model
 from harness.models import weights
 from harness.models.build import build_model
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.spec import Model
 from harness.workspace import Workspace
 from tests.scenes import voc_detection

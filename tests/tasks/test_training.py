@@ -19,7 +19,8 @@ from harness.execute.inline import InlineExecutor
 from harness.execute.job import Job
 from harness.learner import Learner
 from harness.models.build import build_model
-from harness.plan import Plan, make_plan
+from harness.plan import Plan
+from harness.planning import make_plan
 from harness.prefix.batch import Batch
 from harness.prepare import prepare
 from harness.records import Epoch, Failed, Finished, Record

@@ -6,7 +6,8 @@ import torch
 
 from harness import specfile
 from harness.errors import HarnessError
-from harness.plan import Plan, make_plan
+from harness.plan import Plan
+from harness.planning import make_plan
 from harness.recipe import Recipe
 from harness.spec import StepDecay
 from harness.tricks.warmup import LinearWarmup, WarmupTrick

@@ -15,7 +15,7 @@ import torch
 from harness import specfile
 from harness.execute.job import Job
 from harness.execute.worker import perform
-from harness.plan import make_plan
+from harness.planning import make_plan
 from harness.records import Epoch, Failed, Finished
 from harness.workspace import Workspace
 from tests.benchmarks.peers import common, plain
