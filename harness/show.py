@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.outline import frozen_lines, grid_lines, led_lines, reasons, wrapped
 from harness.tasks.metrics import TOP1, Metric
-from harness.views import OVERVIEWS
+from harness.views import OVERVIEWS, OWN_PAGE
 from harness.wording import NOTHING, count, duration, named, score_text
 
 if TYPE_CHECKING:
@@ -218,8 +218,9 @@ def report_text(result: Reported) -> str:
 
 def _links(links: Mapping[str, str]) -> list[str]:
     """Return the links to the views of a grid, and the names of those that the page's own menu leads to."""
-    more = [name for name in links if name not in OVERVIEWS]
-    lines = [f"{name:20} {link}" for name, link in links.items() if name in OVERVIEWS]
+    told = (*OVERVIEWS, OWN_PAGE)
+    more = [name for name in links if name not in told]
+    lines = [f"{name:20} {link}" for name, link in links.items() if name in told]
     return [*lines, f"and in the page's menu of views: {', '.join(more)}"] if more else lines
 
 

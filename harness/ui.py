@@ -34,8 +34,10 @@ def view_links(store: Store, base: str) -> dict[str, dict[str, str]]:
 
 
 def grid_links(tags: dict[str, str], experiment_id: str, run_id: str, base: str) -> dict[str, str]:
-    """Return name to address of those views of a grid that its experiment's `tags` hold."""
-    return {name: f"{base}/{link}" for name, link in views.links(tags, experiment_id, run_id).items()}
+    """Return name to address of those views of a grid that its experiment's `tags` hold, if any, and of its page."""
+    found = {name: f"{base}/{link}" for name, link in views.links(tags, experiment_id, run_id).items()}
+    page = f"{base}/#/experiments/{experiment_id}/runs/{run_id}?{views.TRAINING}"
+    return {**found, views.OWN_PAGE: page} if found else {}
 
 
 def address(store: Store, port: int = PORT) -> str:

@@ -29,6 +29,8 @@ PAGE = 100
 """Runs that the page loads, and so the runs that its means are taken over."""
 OVERVIEWS = ("Leaderboard", "Parallel coordinates", "Charts by cell")
 """Names of the links to the views of a whole grid."""
+OWN_PAGE = "Findings, artifacts"
+"""Name of the link to the page of a grid's own run."""
 _KEY = re.compile(r"harness-(leaderboard|charts|policy|trick)-(?P<grid>[0-9a-f]{8})(-\d+)?")
 TRAINING = "workflowType=machine_learning"
 """Asks for the pages of training runs: those for language models, which the UI shows else, lack a run's description."""

@@ -175,10 +175,8 @@ def test_the_table_says_policy_and_tricks_and_is_filtered_by_them(shown: Ui, rep
 
 
 def test_the_grids_page_says_what_was_found_and_opens_the_report(shown: Ui, reported: Workspace) -> None:
-    _, run = shown.store.grids()[0]
     finding = (reported.results / "tiny" / "report.md").read_text().partition("## Findings\n\n- ")[2].partition("\n")[0]
-    at = f"{shown.base}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
-    page = shown.open(at, finding[:60])
+    page = shown.open(shown.links["Findings, artifacts"], finding[:60])
     report = page.get_by_role("link", name="Report", exact=True).first.get_attribute("href")
     page = shown.open(f"{shown.base}/{report}", "report/report.html")
     shown.expect(page.frame_locator("iframe").first.get_by_text(finding[:60]), "finding", "the preview of the report")
