@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.wording import points
+from harness.wording import open_between, points
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "experiments").glob("*.yaml")), *sorted(ROOT.glob("results/*/report.md"))]
 NUMBER = r"([+−]?\d+\.\d)"
-EFFECT = re.compile(rf"{NUMBER}(?: points)?(?:, | \(){NUMBER} to {NUMBER}")
-"""Such as `+2.8 (+0.1 to +5.6)`, `11.8 points (8.7 to 15.0)` and `+0.8, −1.7 to +3.3`."""
+EFFECT = re.compile(rf"{NUMBER}(?: points)?(?:, | \()(above 0|{NUMBER[1:-1]}) to (below 0|{NUMBER[1:-1]})")
+"""Such as `+2.8 (+0.1 to +5.6)`, `11.8 points (above 0 to 15.0)` and `+0.8, −1.7 to +3.3`."""
 MEAN = re.compile(r"(\d+\.\d) ?± ?(\d+\.\d)")
 
 
@@ -48,8 +48,9 @@ def effects(study: str) -> frozenset[tuple[str, ...]]:
         if low in table:
             for row in table[table["metric"].str.startswith("test_")][["estimate", low, high]].itertuples(index=False):
                 estimate, begin, end = (float(value) for value in row)
-                found.add((points(estimate), points(begin), points(end)))
-                found.add((points(-estimate), points(-end), points(-begin)))
+                for value, bounds in ((estimate, (begin, end)), (-estimate, (-end, -begin))):
+                    found.add((points(value), *(points(bound) for bound in bounds)))
+                    found.add((points(value), *open_between(*bounds).split(" to ")))
     return frozenset(found)
 
 
