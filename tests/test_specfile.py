@@ -290,6 +290,7 @@ STUDIES = {
     "cs231n_scenarios": "9ca9a52d6f2f57aa",
     "cs231n_scenarios_cifar10": "1f8bd304d0e9b0b2",
     "detection_digits": "86e5bafa100abdc1",
+    "freeze_policies": "abe90edaacfde6d5",
     "freeze_x_tricks": "62adbb930c68da67",
     "quickstart": "a4d857e48302cc37",
     "segmentation_digits": "6d26567790d566cd",

@@ -48,6 +48,8 @@ def learning_curves(curves: pd.DataFrame, score: Metric = TOP1) -> Figure | None
                 )
             panel.set_title(row, fontsize=10)
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            if all(len(line.get_xdata()) == 1 for line in panel.get_lines()):
+                panel.set_xticks([1])  # between whole numbers there is nothing
         for panel in panels[len(rows) :]:
             panel.set_visible(False)
         handles = {label: h for panel in panels for h, label in zip(*panel.get_legend_handles_labels(), strict=True)}

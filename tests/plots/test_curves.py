@@ -28,6 +28,7 @@ def test_a_training_of_one_epoch_is_a_dot():
     figure = shown(learning_curves(curves_table({"full | baseline": [0.5, 0.6]}, epochs=1)))
     (line,) = figure.axes[0].lines
     assert (line.get_marker(), list(np.asarray(line.get_ydata()))) == ("o", [pytest.approx(55)])
+    assert list(figure.axes[0].get_xticks()) == [1]
     figure = shown(learning_curves(curves_table({"full | baseline": [0.5, 0.6]}, epochs=2)))
     assert figure.axes[0].lines[0].get_marker() == ""
 
