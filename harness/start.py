@@ -23,12 +23,13 @@ class Start:
     def __init__(self, module: nn.Module, source: State) -> None:
         """`source` are the weights that it was made from, empty where they are random."""
         self._module, self._source = module, source
+        own = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+        self._changed = frozenset(weights.changed(own, source))
+        _hold(module, {name: tensor for name, tensor in source.items() if name in own and name not in self._changed})
         self.tensors = named_tensors(module)
         """Its parameters and buffers."""
         self._frozen: dict[tuple[str, ...], str] = {}
         self._hashed: dict[int, _Hash] = {}
-        own = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
-        self._changed = frozenset(weights.changed(own, source))
 
     def copy(self) -> nn.Module:
         """Return a network to train."""
@@ -57,3 +58,10 @@ class Start:
         """Return the names in `state`, all but `moving` as it was, of what is not in the weights it was made from."""
         moved = weights.changed({name: tensor for name, tensor in state.items() if name in moving}, self._source)
         return tuple(name for name in state if name in (moved if name in moving else self._changed))
+
+
+def _hold(module: nn.Module, same: State) -> None:
+    """Have a network hold the tensors `same`, which have the bits of its own, so that memory holds them once."""
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if name in same and tensor.device == same[name].device and tensor.stride() == same[name].stride():
+            tensor.data = same[name]

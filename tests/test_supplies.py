@@ -57,6 +57,24 @@ def test_a_network_is_that_of_the_seed_and_nobody_elses(tmp_path: Path) -> None:
     assert again is start
 
 
+def test_networks_of_one_source_hold_its_weights_once_and_trainings_leave_them_alone(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save(initial_model(two_steps(seed=5), CPU).state_dict(), path)
+    begun = [replace(two_steps(seed=seed), origin=Origin("content", str(path))) for seed in (0, 1)]
+    given = Supplies(tmp_path, CPU)
+    source = given.source(begun[0].origin)
+    before = {name: tensor.clone() for name, tensor in source.items()}
+    for training in begun:
+        start = given.start(training)
+        held = {name for name, tensor in start.tensors.items() if tensor.data_ptr() == source[name].data_ptr()}
+        assert held == source.keys() - {"fc.weight", "fc.bias"}
+        copied = start.copy().state_dict()
+        assert all(tensor.data_ptr() != source[name].data_ptr() for name, tensor in copied.items())
+        *_, end = train(training, given)
+        assert isinstance(end, Finished)
+    assert all(same_bits(tensor, before[name]) for name, tensor in source.items())
+
+
 def test_layers_draw_what_they_draw_after_a_network_is_built(tmp_path: Path) -> None:
     given, training = Supplies(tmp_path, CPU), two_steps()
     initial_model(training, CPU)

@@ -48,7 +48,10 @@ class Store:
         self._workspace = workspace
         reach(workspace)
         if not create and self.own and not workspace.database.exists():
-            raise HarnessError(f"nothing was run in {workspace.root} yet: there is no {workspace.database.name}")
+            raise HarnessError(
+                f"nothing was run in {workspace.root} yet: there is no {workspace.database.name}; go to the folder where you "
+                "ran a study, or begin with `harness run SPEC` or `harness queue add SPEC`"
+            )
         try:
             self._client = MlflowClient(self.uri)
             self._client.search_experiments(max_results=1)
