@@ -49,8 +49,8 @@ class Store:
         reach(workspace)
         if not create and self.own and not workspace.database.exists():
             raise HarnessError(
-                f"nothing was run in {workspace.root} yet: there is no {workspace.database.name}; go to the folder where you "
-                "ran a study, or begin with `harness run SPEC` or `harness queue add SPEC`"
+                f"nothing was run in {workspace.root} yet: there is no {workspace.database.name}; go to the folder "
+                "where you ran a study, or begin with `harness run SPEC` or `harness queue add SPEC`"
             )
         try:
             self._client = MlflowClient(self.uri)
