@@ -35,6 +35,8 @@ _GAP = 0.5
 """Lines between one trick and the next."""
 _BEYOND = 6
 """The axis ends at so many times the largest estimate: intervals of two seeds would leave no room for the effects."""
+_WIDER = 4
+"""Nor is it longer, beyond the outermost estimate, than so many intervals are in the middle: one must not hide the rest."""
 
 
 def forest(effects: pd.DataFrame, bound: float | None = None, score: Metric = TOP1) -> Figure | None:
@@ -107,9 +109,12 @@ def _ends(effect: Mapping[Any, Any]) -> tuple[float, float]:
 
 def _limits(table: pd.DataFrame, bound: float | None) -> tuple[float, float]:
     """Return the ends of an axis in points."""
-    ends = np.array([_ends(effect) for effect in table.to_dict("records")] + [(-(bound or 0.0), bound or 0.0)])
+    ends = np.array([_ends(effect) for effect in table.to_dict("records")])
+    estimates = np.append(table["estimate"].dropna(), (-(bound or 0.0), bound or 0.0))
     most = _BEYOND * max(0.001, table["estimate"].abs().max())
-    known = np.clip(np.append(ends[~np.isnan(ends)], table["estimate"].dropna()), -most, most)
+    wider = _WIDER * np.nanmedian(ends[:, 1] - ends[:, 0]) / 2 if np.isfinite(ends).any() else 0.0
+    least, greatest = max(-most, estimates.min() - wider), min(most, estimates.max() + wider)
+    known = np.append(np.clip(ends[~np.isnan(ends)], least, greatest), estimates)
     margin = 0.05 * max(known.max() - known.min(), 0.002)
     return 100 * (known.min() - margin), 100 * (known.max() + margin)
 
