@@ -36,7 +36,7 @@ _GAP = 0.5
 _BEYOND = 6
 """The axis ends at so many times the largest estimate: intervals of two seeds would leave no room for the effects."""
 _WIDER = 4
-"""Nor is it longer, beyond the outermost estimate, than so many intervals are in the middle: one must not hide the rest."""
+"""Nor does it reach further beyond the outermost estimate than so many times half the middle interval."""
 
 
 def forest(effects: pd.DataFrame, bound: float | None = None, score: Metric = TOP1) -> Figure | None:

@@ -10,6 +10,9 @@ from harness.plots import forest
 from tests.frames import TRICKS, in_scenarios, large, study, with_losses
 from tests.plots.seen import footers, overhang, shown, texts
 
+KINDS = ["one_in", "leave_one_out", "main", "combined", "synergy"]
+"""Of tricks, from the top."""
+
 
 def dots(axes):
     """Estimate, whether it is filled, and the marker of each effect, from the top."""
@@ -31,10 +34,9 @@ def intervals(axes):
 
 def wanted(found, policy):
     """The rows of a policy's panel, trick by trick, in the order of the kinds."""
-    kinds = ["one_in", "leave_one_out", "main", "combined", "synergy"]
-    rows = found[(found["policy"] == policy) & found["kind"].isin(kinds)].to_dict("records")
+    rows = found[(found["policy"] == policy) & found["kind"].isin(KINDS)].to_dict("records")
     names = [*TRICKS, "all 5 together"]
-    return sorted(rows, key=lambda row: (names.index(row["trick"]), kinds.index(row["kind"])))
+    return sorted(rows, key=lambda row: (names.index(row["trick"]), KINDS.index(row["kind"])))
 
 
 @pytest.mark.parametrize("make", [study, in_scenarios, large, with_losses])
@@ -147,7 +149,7 @@ def test_a_huge_interval_leaves_room_for_the_effects():
     row = found.index[(found["kind"] == "one_in") & (found["trick"] == "ema")][0]
     found.loc[row, ["low", "high"]] = [-5.0, 5.0]
     low, high = shown(forest(found)).axes[0].get_xlim()
-    tricks = found[found["kind"] != "policy"]
+    tricks = found[found["kind"].isin(KINDS)]
     usual, estimates = (tricks["high"] - tricks["low"]).median(), np.append(tricks["estimate"], 0)
     assert high - low <= 1.11 * 100 * (np.ptp(estimates) + 4 * usual)
     axes = shown(forest(found)).axes[0]
