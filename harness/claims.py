@@ -15,6 +15,9 @@ from harness.stats import LEVEL, claim, critical_effect, seeds_needed, simultane
 from harness.wording import bound_in_words, count, open_between, points
 from harness.wording import named as effect_name
 
+_UNDECIDED = 3
+"""Contrasts told one by one of which nothing is claimed; the table has the others."""
+
 
 def judge(frame: pd.DataFrame, samples: Mapping[int, np.ndarray], family: Family | None) -> pd.DataFrame:
     """Return the frame of effects with roles and claims.
@@ -72,12 +75,12 @@ def claimed(effects: pd.DataFrame, family: Family | None) -> list[str]:
         f"(n = {' to '.join(map(str, n[:: max(len(n) - 1, 1)]))})."
     ]
     for said, text in words.items():
-        found = [
-            f"{effect_name(row)} {points(row['estimate'])} points ({_between(row)})"
-            for row in rows
-            if row["claim"] == said and not (said == "no evidence" and row["diverged"] > 0)
-        ]
-        sentences += [f"{text}: {'; '.join(found)}."] if found else []
+        found = [row for row in rows if row["claim"] == said and not (said == "no evidence" and row["diverged"] > 0)]
+        if said == "no evidence" and len(found) > _UNDECIDED + 1:
+            text = f"Of {len(found)} of them these data cannot tell; the nearest to a claim"
+            found = pd.DataFrame(found).sort_values("p", kind="stable").head(_UNDECIDED).to_dict("records")
+        told = [f"{effect_name(row)} {points(row['estimate'])} points ({_between(row)})" for row in found]
+        sentences += [f"{text}: {'; '.join(told)}."] if told else []
     lost = [
         f"{effect_name(row)}, {row['diverged']:.0%} of whose replicates diverged "
         f"({points(row['with_chance'])} points with guessing in their place)"

@@ -27,6 +27,8 @@ from harness.wording import (
 Row = Mapping[Any, Any]
 _LISTED = 8
 """Policies or effects that a sentence lists at most."""
+_EDGES = 3
+"""Cells with a rate at the edge that are named at most; a table has them all."""
 _SCENARIOS = 4
 """Scenarios that have sentences of their own at most."""
 
@@ -74,7 +76,7 @@ def _edges(tuning: Mapping[str, Any]) -> list[str]:
         return []
     return [
         f"In {len(edges)} of {len(tuning)} cells the learning rate chosen ends the list that was tried, so a better "
-        f"one may lie beyond, and a difference from such a cell may be one of rates: {some(edges, _LISTED)}."
+        f"one may lie beyond, and a difference from such a cell may be one of rates: {some(edges, _EDGES)}."
     ]
 
 

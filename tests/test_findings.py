@@ -106,6 +106,18 @@ def test_a_null_table_states_no_effect():
     assert found[1].startswith("What these data cannot tell: a under full")
 
 
+def test_of_many_undecided_contrasts_those_nearest_to_a_claim_are_told():
+    outcomes = {"full | baseline": BASE}
+    for place, trick in enumerate("abcde"):
+        outcomes[f"full | {trick}"] = [b + e + 0.002 * place for b, e in zip(BASE, NOISE, strict=True)]
+    (told,) = [sentence for sentence in claimed(outcomes) if "cannot tell" in sentence]
+    assert told.startswith("Of 5 of them these data cannot tell; the nearest to a claim: e under full +0.9 points (−")
+    assert [trick for trick in "abcde" if f" {trick} under full" in told] == ["c", "d", "e"]
+    del outcomes["full | e"]
+    (told,) = [sentence for sentence in claimed(outcomes) if "cannot tell" in sentence]
+    assert [trick for trick in "abcd" if f" {trick} under full" in told] == [*"abcd"]
+
+
 def test_what_was_named_late_is_not_claimed():
     found = claimed(TABLES["gain"], late=True)
     assert "after there were runs of this grid" in found[0]
