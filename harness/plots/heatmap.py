@@ -37,7 +37,8 @@ def heatmap(cells: pd.DataFrame, effects: pd.DataFrame, score: Metric = TOP1) ->
         else (3 + 0.55 * len(columns), 2.6 + 0.27 * len(rows))
     )
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(max(7.6, size[0]), size[1]), layout="constrained")  # wide enough for the title
+        wide = max(7.6, size[0])  # enough for the title
+        figure = Figure(figsize=(wide, size[1]), layout="constrained")
         axes = figure.add_subplot()
         image = matrix(axes, rows, columns, found, texts, largest(top))
         axes.set_xticks(range(len(columns)), [wrap(name) if roomy else name.replace(" + ", "\n+ ") for name in columns])
@@ -49,7 +50,7 @@ def heatmap(cells: pd.DataFrame, effects: pd.DataFrame, score: Metric = TOP1) ->
         title = f"Effect of each trick on test {score.label}, against the same policy without tricks"
         axes.set_title(fill(title, max(52, 26 * len(columns))))
         lines = _legend(top, roomy).splitlines()
-        axes.set_xlabel("\n".join(fill(line, max(64, 40 * len(columns))) for line in lines), color=GREY)
+        axes.set_xlabel("\n".join(fill(line, int(11 * (wide - 1))) for line in lines), color=GREY)
     return figure
 
 

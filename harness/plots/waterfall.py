@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 
 from harness.plots.bars import bar, beside, in_words, label_rows
 from harness.plots.matrix import by_place, largest, matrix, scale
-from harness.plots.style import GREY, STYLE, first, footer, grid, interval_name, on, rows_of, unique
+from harness.plots.style import GREY, MOST, STYLE, first, footer, grid, interval_name, on, rows_of, unique
 from harness.tasks.metrics import TOP1, Metric
 from harness.wording import mean_sd, points
 
 _PREFIX = "cumulative: "
 _ORDERS = 3
-"""Orders up to which each has its panel."""
+"""Orders up to which each has its panel, and more while there is room for all of them."""
 
 Mean = tuple[float, float]
 """Mean and sd of the score of a cell."""
@@ -28,13 +28,14 @@ Mean = tuple[float, float]
 def waterfall(effects: pd.DataFrame, cells: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
     """Draw what each step of a cumulative design adds to the score, from the baseline's mean to the last set's.
 
-    One panel a policy, scenario and order. Of more than three orders it draws instead the mean step of each trick by
-    its place in the order: whether a gain depends on what came before. None where no step is known.
+    One panel a policy, scenario and order. Where these are many it draws instead the mean step of each trick by its
+    place in the order: whether a gain depends on what came before. None where no step is known.
     """
     steps = on(score, effects, "step")
     if steps["estimate"].isna().all():
         return None
-    several = steps.groupby("row")["design"].nunique().max() > _ORDERS
+    stacks = steps.groupby("row")["design"].nunique()
+    several = stacks.max() > _ORDERS and stacks.sum() > MOST
     return _by_position(steps, score) if several else _stacks(steps, _means(cells, score), score)
 
 
@@ -58,8 +59,7 @@ def _stacks(steps: pd.DataFrame, means: Mapping[tuple[str, frozenset[str]], Mean
     with mpl.rc_context(STYLE):
         figure, panels = grid(len(shown), 2, 4.6, 0.27 * (longest + 2) + 0.75)
         for panel, (row, design) in zip(panels, shown, strict=True):
-            group = steps[(steps["row"] == row) & (steps["design"] == design)]
-            _stack(panel, row, _order(design), group.set_index("trick").to_dict("index"), means)
+            _stack(panel, row, _order(design), _by_start(steps[steps["row"] == row]), means)
             orders = [other for place, other in shown if place == row]
             title = row.replace("\n", ", ") + (f", order {orders.index(design) + 1}" if len(orders) > 1 else "")
             panel.set_title(title, fontsize=10)
@@ -77,11 +77,20 @@ def _stacks(steps: pd.DataFrame, means: Mapping[tuple[str, frozenset[str]], Mean
     return figure
 
 
+def _by_start(steps: pd.DataFrame) -> dict[tuple[str, frozenset[str]], Mapping[Any, Any]]:
+    """Return steps by trick and what it was added to; one that several orders have is listed with the first."""
+    found: dict[tuple[str, frozenset[str]], Mapping[Any, Any]] = {}
+    for step in steps.to_dict("records"):
+        order = _order(step["design"])
+        found[step["trick"], frozenset(order[: order.index(step["trick"])])] = step
+    return found
+
+
 def _stack(
     panel: Axes,
     row: str,
     order: list[str],
-    effects: Mapping[Any, Mapping[Any, Any]],
+    effects: Mapping[tuple[str, frozenset[str]], Mapping[Any, Any]],
     means: Mapping[tuple[str, frozenset[str]], Mean],
 ) -> None:
     nothing = (float("nan"), float("nan"))
@@ -91,9 +100,9 @@ def _stack(
         panel.errorbar(100 * mean, y, xerr=None if np.isnan(sd) else 100 * sd, fmt="D", color="black", ms=5, lw=1)
         beside(panel, y, mean_sd(mean, sd))
     for y, trick in enumerate(order, 1):
-        start = 100 * states[y - 1][0]
-        bar(panel, y, effects[trick], start)
-        beside(panel, y, in_words(effects[trick]))
+        start, step = 100 * states[y - 1][0], effects[trick, frozenset(order[: y - 1])]
+        bar(panel, y, step, start)
+        beside(panel, y, in_words(step))
         panel.plot([start, start], [y - 1, y], color=GREY, lw=0.7, ls=":", zorder=0)
     panel.plot([100 * states[-1][0]] * 2, [last - 1, last], color=GREY, lw=0.7, ls=":", zorder=0)
     label_rows(panel, range(last + 1), ["baseline", *(f"+ {trick}" for trick in order), "all of them"])

@@ -23,6 +23,12 @@ def test_nothing_reaches_beyond_a_heatmap(grid):
     assert overhang(heatmap(*frames(GRIDS[grid]))) < 0.05
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_nothing_reaches_beyond_a_heatmap_of_one_policy(count):
+    outcomes = {f"scratch | {trick}": [0.5, 0.61, 0.55] for trick in ("baseline", "mixup", *"abcde"[: count - 1])}
+    assert overhang(heatmap(*frames(outcomes))) < 0.05
+
+
 def test_heatmap_has_the_numbers_of_the_frame():
     table, found = frames(GRIDS["plain"])
     axes = shown(heatmap(table, found)).axes[0]

@@ -89,8 +89,26 @@ def test_up_to_three_orders_have_a_panel_each_on_one_scale():
         )
 
 
-def test_more_orders_become_means_by_place():
-    cells, effects = study(orders=5)
+def test_a_step_that_two_orders_have_is_drawn_in_both():
+    """The frame lists it once, with the first of them."""
+    cells, effects = study(policies=["full"])
+    steps = effects[effects["kind"] == "step"]
+    (design,) = set(steps["design"])
+    *begin, last_but_one, last = design.removeprefix("cumulative: ").split(" > ")
+    other = "cumulative: " + " > ".join([*begin, last, last_but_one])
+    again = steps[steps["trick"].isin([last, last_but_one])].assign(design=other)
+    first, second = shown(waterfall(pd.concat([effects, again]), cells)).axes
+    assert texts(second)[: len(begin) + 1] == texts(first)[: len(begin) + 1]
+    assert [label.get_text() for label in second.get_yticklabels()][-3:-1] == [f"+ {last}", f"+ {last_but_one}"]
+
+
+def test_more_orders_have_a_panel_each_while_there_is_room():
+    titles = [axes.get_title(loc="left") for axes in shown(draw(study(orders=5))).axes]
+    assert titles == [f"{policy}, order {number}" for policy in ("full", "head") for number in range(1, 6)]
+
+
+def test_more_orders_become_means_by_place_where_there_is_none():
+    cells, effects = study(policies=["full", "head", "last_stage"], orders=5)
     again = effects[(effects["kind"] == "step")].iloc[:5].assign(design="cumulative: warmup > cosine > ema > mixup")
     again = again[again["trick"].isin(["warmup"])].assign(estimate=0.1)
     figure = shown(waterfall(pd.concat([effects, again]), cells))
