@@ -198,16 +198,17 @@ def _strongest(top: pd.DataFrame) -> list[str]:
 
 
 def _crossed(top: pd.DataFrame) -> list[str]:
-    """Return the interaction of each sort that is largest for its uncertainty: what depends on what."""
-    rows = top[(top["kind"] == "interaction") & top["p"].notna()].sort_values("p", kind="stable")
+    """Return the interaction of each sort that is largest for its uncertainty, of those that are not judged above."""
+    rows = top[(top["kind"] == "interaction") & (top["role"] != "primary") & top["p"].notna()]
+    rows = rows.sort_values("p", kind="stable")
     sentences = []
     for crossed, text in ((True, "depends on what is frozen or on the scenario"), (False, "depends on another trick")):
         found = rows[(rows["against"] != "") == crossed].to_dict("records")
         if found:
-            sentences.append(
-                f"Of {len(found)} measures of whether a trick's worth {text}, the clearest, which "
-                f"flatters itself, is {named(found[0])}: {_effect(found[0])}."
-            )
+            what = f"of whether a trick's worth {text}"
+            several = f"Of {len(found)} measures {what}, the clearest, which flatters itself,"
+            which = several if len(found) > 1 else f"The only measure {what}"
+            sentences.append(f"{which} is {named(found[0])}: {_effect(found[0])}.")
     return sentences
 
 

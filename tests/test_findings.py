@@ -283,3 +283,19 @@ def test_nothing_finished_claims_nothing():
 
 def test_same_numbers_give_the_same_sentences():
     assert sentences(TABLES["gain"]) == sentences(TABLES["gain"])
+
+
+def test_an_interaction_is_told_as_a_hint_unless_it_is_judged():
+    noise = {"a": NOISE, "b": NOISE[::-1], "a + b": sorted(NOISE)}
+    outcomes = {"full | baseline": BASE} | {
+        f"full | {trick}": [b + e for b, e in zip(BASE, steps, strict=True)] for trick, steps in noise.items()
+    }
+    grid = grid_table(outcomes)
+    (crossed,) = [c for c in of_plan(grid.plan) if c.kind == "interaction"]
+    for members in ((), ({key: getattr(crossed, key) for key in KEYS},)):
+        family = Family(members, None, None, (1.0,) * len(members), late=False) if members else None
+        grid = grid_table(outcomes, family=family)
+        told = findings(cells(grid.runs), effects(grid), 6, family)
+        only = [s for s in told if s.startswith("The only measure of whether a trick's worth depends on another trick")]
+        assert len(only) == (not members)
+        assert all("is a × b under full: " in sentence for sentence in only)
