@@ -76,15 +76,16 @@ class Tables:
         return score_of(task_in(self.runs.columns))
 
 
-def read_tables(folder: Path) -> Tables:
+def read_tables(folder: Path | str) -> Tables:
     """Read the tables of a report from its folder, so that every figure can be drawn again without the store."""
+    folder = Path(folder)
     runs, cells, effects = (
         # Only an empty field is nothing: a trick or a policy may well be named `None` or `NA`.
         pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
         for name in ("runs", "cells", "effects")
     )
     words = [name for name in effects.columns if name in (*KEYS, "claim", "role", "interval")]
-    effects[words] = effects[words].fillna("")  # empty words are no missing numbers
+    effects[words] = effects[words].astype(object).fillna("").astype(str)  # empty words are no missing numbers
     return Tables(runs.fillna({"reason": ""}), cells, effects)
 
 

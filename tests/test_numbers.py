@@ -75,6 +75,7 @@ def unsigned(numbers: tuple[str, ...]) -> tuple[str, ...]:
 def test_effects_and_means_are_looked_up_at_all() -> None:
     told_by_people = [where for where, _, _ in [*told(EFFECT), *told(MEAN)] if not where.endswith("report.md")]
     assert len(told_by_people) > 10
+    assert "README.md" in told_by_people
 
 
 @pytest.mark.parametrize(("where", "numbers", "studies"), told(EFFECT))

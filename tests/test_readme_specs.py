@@ -27,3 +27,11 @@ def test_piece_of_a_spec_can_be_read(workspace, piece):
     path = workspace.root / "experiments" / "piece.yaml"
     yaml.dump(said | {"name": "piece"}, path)
     assert specfile.read(path).grid
+
+
+def test_the_line_that_draws_a_figure_draws_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = re.findall(r'^\.venv/bin/python -c "(.*)"$', TEXT, re.MULTILINE)
+    (tmp_path / "results").symlink_to(Path(__file__).parents[1] / "results")
+    monkeypatch.chdir(tmp_path)
+    exec(line)
+    assert (tmp_path / "forest.png").stat().st_size > 10_000
