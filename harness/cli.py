@@ -86,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, metavar="FILE", help="where the state dict goes (default: named by id, here)")
     command("tricks", _tricks, "list the tricks")
     command("policies", _policies, "list the freeze policies")
+    sub = command("keys", _keys, "list the keys of a spec, with their defaults and what they mean")
+    sub.add_argument("section", nargs="?", default="", metavar="SECTION", help="one of them alone, such as train")
     sub = command("init", _init, "write a commented spec for a folder of your own images")
     sub.add_argument("folder", type=Path, metavar="FOLDER", help="train/<class>/…, or one folder <class>/… to split")
     sub.add_argument("--out", type=Path, metavar="FILE", help="where the spec goes (default: NAME.yaml here)")
@@ -103,6 +105,13 @@ def _policies(_: argparse.Namespace) -> int:
     from harness.freezing.policies import POLICIES
 
     _columns([(name, policy.about, policy.source) for name, policy in POLICIES.items()])
+    return DONE
+
+
+def _keys(given: argparse.Namespace) -> int:
+    from harness.keys import keys
+
+    _columns([(key.path, key.default, key.about) for key in keys(given.section)])
     return DONE
 
 

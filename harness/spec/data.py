@@ -65,20 +65,25 @@ class Data(Section):
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of what is left of each class for validation."""
     test_per_class: Positive | None = None
+    """Test images of each class, instead of a share."""
     val_per_class: Positive | None = None
-    """Images of each class, instead of a share."""
+    """Validation images of each class, instead of a share."""
     train_per_class: Positive | None = None
     """Training images of each class, drawn anew by each seed; None takes all that are left."""
     test_images: Positive | None = setting(None)
+    """Scenes for test; of digits 200 where nothing is said."""
     val_images: Positive | None = setting(None)
+    """Scenes for validation; of digits 100 where nothing is said."""
     train_images: Positive | None = setting(None)
-    """Scenes in each split, which have no one class; of digits 200, 100 and 400 where nothing is said."""
+    """Scenes for training, which have no one class; of digits 400 where nothing is said."""
     zero_is_other: bool = setting(False)
     """Whether 0 in the masks of a folder is what has no class, and 1 the first class, as in ADE20K."""
     split_seed: int = 0
+    """What splits are drawn from; the same for all seeds of a study."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """What is subtracted from images in [0, 1]; ImageNet's by default."""
     std: tuple[Rate, Rate, Rate] = (0.229, 0.224, 0.225)
-    """Normalisation of images in [0, 1]; ImageNet's by default."""
+    """What they are then divided by; ImageNet's by default."""
 
     @property
     def taken_from(self) -> tuple[str, str | None]:

@@ -24,7 +24,9 @@ class RandomOrders(Section):
     """Random orders of stacking, half of them drawn, each with its reverse."""
 
     orders: Annotated[int, Field(ge=2, le=1000, multiple_of=2)]
+    """How many: an even number."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """What they are drawn from."""
     tricks: Labels | None = None
     """None takes all."""
 
@@ -82,11 +84,17 @@ class DesignOf(Section):
     """A design with what it needs to know: exactly one of these; a list of tricks restricts a design to them."""
 
     one_in: Labels | None = None
+    """Each of these tricks by itself."""
     all: Labels | None = None
+    """All of these together."""
     leave_one_out: Labels | None = None
+    """All of these together, and all but each."""
     pairs: Labels | None = None
+    """Each of these by itself, and every two together."""
     factorial: Labels | None = None
+    """Every combination of these."""
     fractional: FractionOrName | None = None
+    """A fraction of every combination, or `plackett_burman`."""
     cumulative: Orders | None = None
     """An order, several orders, or a number of random ones."""
     list: tuple[tuple[str, ...], ...] | None = None
@@ -168,6 +176,7 @@ class Requirement(Exclusion):
     """A condition, and the tricks that must be on where it holds."""
 
     needs: Labels
+    """One of these is off."""
 
 
 def faults(

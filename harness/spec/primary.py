@@ -22,11 +22,15 @@ class Wanted(Section):
     kind: Kind | None = None
     """Where it is left out: `one_in` for a trick, `policy` for a policy alone."""
     policy: Names | None = None
+    """The policy, or several."""
     trick: Names | None = None
+    """The trick, or several; of an interaction of two `a × b`."""
     against: Names | None = None
     """Of a policy: whichever it is held against; where no pair with it is named, the first."""
     scenario: Names | None = None
+    """The scenario as reports call it, or several; left out, every one."""
     design: Names | None = None
+    """The design that gives the effect, where several do."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -46,7 +46,9 @@ class StepDecay(Section):
     """The paper's baseline: the learning rate falls by `factor` at each milestone, a fraction of training."""
 
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5, 0.75)
+    """Where the rate falls, as fractions of training."""
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """By what it is multiplied there."""
 
     def __call__(self, progress: float, warmup_end: float) -> float:  # noqa: ARG002 - steps fall where they fall
         """Return the factor at `progress` (He et al. 2018, §2.1: ×0.1 at epochs 30, 60 and 90 of 120)."""
@@ -70,12 +72,15 @@ class Train(Section):
     """How a network is trained, before any trick."""
 
     epochs: Positive
+    """How often the training images are gone through."""
     batch_size: Positive
+    """Images of a step."""
     accumulate: int = setting(1, ge=1)
     """Parts of a batch, one after another, their gradients added up before a step; batch norm sees a part at a time."""
     lr: Rate
     """Base learning rate, by which every factor is multiplied."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
+    """The optimizer's; of all parameters that learn, unless a trick says otherwise."""
     optimizer: Annotated[OptimizerSpec, BeforeValidator(_from_name)] = OptimizerSpec()
     """A name in torch.optim, or a mapping with `name` and `options`; the paper's Nesterov SGD by default."""
     decay: StepDecay = StepDecay()
@@ -216,6 +221,7 @@ class Pretrain(Section):
     tricks: Annotated[dict[str, TrickSpec | None], BeforeValidator(from_list)] = Field(default_factory=dict)
     """Tricks of this training, as those of the study are written; they are no factors of the grid."""
     seed: int = 0
+    """Which network of this recipe: initial weights, order of the data and what tricks draw."""
 
     @field_validator("data")
     @classmethod

@@ -157,6 +157,7 @@ class Spec(Section):
     """A study: the grid of policies × trick sets × seeds on one model and one data set."""
 
     name: Annotated[str, AfterValidator(_check_name)]
+    """Of the study: its folder under `results/`, its experiment in MLflow."""
     about: str = ""
     """What the study asks and what answer is expected."""
     task: Task = "classification"
