@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
@@ -52,7 +54,10 @@ def learning_curves(curves: pd.DataFrame, score: Metric = TOP1) -> Figure | None
                 panel.set_xticks([1])  # between whole numbers there is nothing
         for panel in panels[len(rows) :]:
             panel.set_visible(False)
-        handles = {label: h for panel in panels for h, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+        handles: dict[str, Any] = {}
+        for panel in panels:
+            for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+                handles.setdefault(label, handle)  # of the first: those of solvers are dots
         if handles:
             figure.legend(
                 handles.values(),

@@ -183,5 +183,7 @@ def _handles(found: pd.DataFrame, bound: float | None) -> list[Any]:
         for kind in kinds
     ]
     if bound is not None:
-        handles.append(Patch(color=PALE, alpha=0.4, lw=0, label=f"within {100 * bound:.1f} points: no difference"))
+        handles.append(
+            Patch(color=PALE, alpha=0.4, lw=0, label=f"interval in ±{100 * bound:.1f} points: no difference")
+        )
     return handles

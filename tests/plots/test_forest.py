@@ -104,7 +104,7 @@ def test_bound_is_a_band():
         assert isinstance(band, Rectangle)
         assert [band.get_x(), band.get_width()] == pytest.approx([-0.4, 0.8])
     labels = [text.get_text() for text in shown(forest(found, bound=0.004)).legends[0].get_texts()]
-    assert "within 0.4 points: no difference" in labels
+    assert "interval in ±0.4 points: no difference" in labels
     assert not shown(forest(found)).axes[0].patches
 
 
