@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from textwrap import dedent
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -43,29 +41,16 @@ def keys(under: str = "") -> list[Key]:
 
 
 def _keys(section: type[BaseModel], prefix: str) -> Iterator[Key]:
-    told = _told(section)
     for name, field in section.model_fields.items():
         path, inner = prefix + name, [*_sections(field.annotation)]
         again = bool(prefix) and name in Spec.model_fields
-        about = told.get(name) or (inspect.getdoc(inner[0]) if inner else "") or ""
+        about = field.description or (inspect.getdoc(inner[0]) if inner else "") or ""
         about = f"As `{name}` of the study." if again and inner else " ".join(about.partition("\n\n")[0].split())
         legal = ", ".join(_legal(field.annotation))
         about = f"{about} Legal: {legal}." if legal and not inner else about
         yield Key(path, _default(field), re.sub(r"\bNone\b", "null", about).strip())
         if len(inner) == 1 and not again and name not in _BY_NAME:
             yield from _keys(inner[0], f"{path}.")
-
-
-def _told(section: type[BaseModel]) -> dict[str, str]:
-    """Return the texts under the fields of a class and of those it is made from."""
-    texts = {}
-    for one in reversed([base for base in section.__mro__ if issubclass(base, BaseModel) and base is not BaseModel]):
-        (tree,) = ast.parse(dedent(inspect.getsource(one))).body
-        assert isinstance(tree, ast.ClassDef)
-        for field, text in zip(tree.body, tree.body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-                texts[field.target.id] = str(ast.literal_eval(text.value))
-    return texts
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:

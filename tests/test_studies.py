@@ -44,6 +44,7 @@ def cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("freeze_x_tricks_cifar10", 5 * (1 + 7 + 1), 5 * 9 * 5 * 2, 1),
         ("cs231n_scenarios_cifar10", 6 * 4, 4 * 4 * 5 * 2, 1),
         ("bag_of_tricks", 53, 53 * 5 * 2, 0),
+        ("bn_frozen_rates", 3 * 2, 3 * 2 * 8 * 4, 1),
     ],
 )
 def test_studies_of_cifar10_plan_what_their_comments_say(

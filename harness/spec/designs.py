@@ -176,7 +176,7 @@ class Requirement(Exclusion):
     """A condition, and the tricks that must be on where it holds."""
 
     needs: Labels
-    """One of these is off."""
+    """All of these must be on where the condition holds, or the cell is left out."""
 
 
 def faults(

@@ -23,4 +23,6 @@ def setting(default: Any, **constraints: Any) -> Any:
 class Section(BaseModel):
     """A part of a spec."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )

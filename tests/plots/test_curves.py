@@ -100,3 +100,10 @@ def test_scenarios_of_many_policies_are_compared_within_each():
     panels = [panel for panel in figure.axes if panel.get_visible()]
     assert [panel.get_title(loc="left") for panel in panels] == [f"p{number}" for number in range(9)]
     assert {tuple(line.get_label() for line in panel.lines) for panel in panels} == {("images few", "images many")}
+
+
+def test_the_legend_has_lines_where_only_a_later_panel_has_dots():
+    trained = curves_table({"full | baseline": [0.5, 0.6]}, epochs=3)
+    solved = curves_table({"svm_codes | baseline": [0.5, 0.6]}, epochs=1)
+    (legend,) = shown(learning_curves(pd.concat([trained, solved]))).legends
+    assert [handle.get_marker() for handle in legend.get_lines()] == [""]
