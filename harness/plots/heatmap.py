@@ -15,6 +15,9 @@ from harness.plots.style import GREY, STYLE, interval_name, on, rows_of, unique
 from harness.tasks.metrics import TOP1, Metric
 from harness.wording import NOTHING, trick_set
 
+WIDEST = 16
+"""Trick sets up to which a cell is wide enough for its interval."""
+
 
 def heatmap(cells: pd.DataFrame, effects: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
     """Draw the effect of every trick set on the score, policies down and trick sets across, with its interval.
@@ -27,7 +30,7 @@ def heatmap(cells: pd.DataFrame, effects: pd.DataFrame, score: Metric = TOP1) ->
         return None
     cells = cells.assign(row=rows_of(cells))
     rows, columns = unique(cells["row"]), unique(top["trick"])
-    roomy = len(rows) * len(columns) <= ROOMY
+    roomy = len(rows) * len(columns) <= ROOMY and len(columns) <= WIDEST
     planned = int(cells[["n", "failed", "diverged", "missing"]].sum(axis=1).max())
     found = by_place(top, "row", "trick")
     texts = {(row, trick): _text(found.get((row, trick)), planned, roomy=roomy) for row in rows for trick in columns}
