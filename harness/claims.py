@@ -106,8 +106,8 @@ def reach(rows: Sequence[Mapping[Any, Any]]) -> list[str]:
         )
     ends = dict.fromkeys(f"{value:.1f}" for value in (min(spread), max(spread)))
     return [
-        f"By their own spread, a mean difference of {' to '.join(ends)} points would have been claimed first of "
-        f"{count(m, 'contrast')}."
+        f"To be claimed before the others of {count(m, 'contrast')}, a mean difference would have had to be "
+        f"{' to '.join(ends)} points, by the spread of each."
     ]
 
 

@@ -252,7 +252,7 @@ def _effect(row: Row) -> str:
 
 
 def _chance(top: pd.DataFrame) -> list[str]:
-    known = top[top["low"].notna() & (top["role"] == "exploratory")]
+    known = top[top["low"].notna() & (top["role"] == "exploratory") & (top["kind"] != "scenario")]
     if known.empty:
         return []
     apart = known[(known["low"] > 0) | (known["high"] < 0)]

@@ -146,7 +146,7 @@ def of_grid(grid: Grid) -> tuple[Section, ...]:
         Section("Designs", tables=("designs",)),
         Section(
             "Not run, failed and shared",
-            tables=("problems", "judged"),
+            tables=("problems", "judged", "shared"),
             empty="Every cell ran and every replicate finished.",
         ),
         Section("Settings", tables=("settings",)),
@@ -161,6 +161,6 @@ def _effects_note(grid: Grid) -> str:
     if len(grid.throughput):
         parts.append(
             "What a trick costs stands beside what it gives: speed and training time as factors, from an exclusive "
-            "probe of the training step on one machine."
+            "probe of the training step on one machine; a factor in parentheses cannot be told from 1 by its rounds."
         )
     return " ".join(parts)

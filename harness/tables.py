@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness import norms, transfer, wording
+from harness import norms, provenance, transfer, wording
 from harness.contrasts import KEYS
 from harness.results import Grid, axes_of
 from harness.tasks.metrics import METRICS, Metric, Task, score_of, task_planned
@@ -50,9 +50,10 @@ def of_grid(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame, data_sets: p
         "rates": rates_table(grid.plan, score),
         "norms": norms.table(grid.batch_norm, cells) if len(grid.batch_norm) else None,
         "designs": designs_table(grid.plan),
-        "problems": problems(grid.runs),
-        "judged": judged(grid.plan),
-        "settings": settings(grid),
+        "problems": provenance.problems(grid.runs),
+        "judged": provenance.judged(grid.plan),
+        "shared": provenance.shared(grid.runs),
+        "settings": provenance.settings(grid),
     }
     return {name: table for name, table in made.items() if table is not None}
 
@@ -109,10 +110,11 @@ def effects_table(effects: pd.DataFrame, score: Metric) -> pd.DataFrame | None:
         costs.setdefault(_key(row), {})[row["metric"]] = row
     scenarios, examples = (effects["scenario"] != "").any(), effects["examples_low"].notna().any()
     rows = effects[(effects["metric"] == score.test) & effects["kind"].isin([*_KINDS])].to_dict("records")
+    tricks = any(row["trick"] for row in rows)
     return _frame(
         {
             "policy": row["policy"],
-            "trick": row["trick"] or "none",
+            **({"trick": row["trick"] or "none"} if tricks else {}),
             **({"scenario": row["scenario"]} if scenarios else {}),
             "effect": _KINDS[row["kind"]],
             "against": row["against"],
@@ -139,9 +141,15 @@ def _cost_columns(costs: Mapping[str, Mapping[Any, Any]]) -> dict[str, str]:
     def value(metric: str) -> float:
         return float(costs[metric]["estimate"]) if metric in costs else math.nan
 
+    def factor(metric: str) -> str:
+        """In parentheses where the rounds of the probe cannot tell it from 1."""
+        text = wording.ratio(value(metric))
+        known = metric in costs and not math.isnan(costs[metric]["low"])
+        return f"({text})" if known and costs[metric]["low"] <= 0 <= costs[metric]["high"] else text
+
     return {
-        "speed": wording.ratio(value("images_per_s")),
-        "training time": wording.ratio(value("train_s")),
+        "speed": factor("images_per_s"),
+        "training time": factor("train_s"),
         "peak memory, MiB": wording.signed(value("peak_memory_bytes") / 2**20, ",.1f"),
         "trainable parameters": wording.signed(value("trainable_params"), ",.0f"),
     }
@@ -207,10 +215,11 @@ def cells_table(cells: pd.DataFrame, task: Task) -> pd.DataFrame:
     """Return every cell with its metrics and its costs."""
     axes, score = axes_of(cells), score_of(task)
     others = [metric for metric in METRICS[task][1:] if cells[metric.test].notna().any()]
+    tricks = any(wording.trick_set(cell) != "baseline" for cell in cells["cell"])
     return pd.DataFrame(
         {
             "policy": row["policy"],
-            "tricks": wording.trick_set(row["cell"]),
+            **({"tricks": wording.trick_set(row["cell"])} if tricks else {}),
             **{axis: row[axis] for axis in axes},
             f"test {score.label}, %": wording.mean_sd(row[score.mean], row[score.sd]),
             **{f"{metric.label}, %": wording.number(100 * row[metric.test], ".1f") for metric in others},
@@ -241,46 +250,3 @@ def rates_table(plan: Mapping[str, Any], score: Metric) -> pd.DataFrame | None:
             }
         )
     return pd.DataFrame(rows) if rows else None
-
-
-def problems(runs: pd.DataFrame) -> pd.DataFrame | None:
-    """Return the replicates that did not finish, or whose solver leaves a doubt, with the reason."""
-    doubtful = runs["reason"].str.contains("at the edge|did not converge", regex=True)
-    odd = runs[(runs["status"] != "finished") | doubtful]
-    return odd[["cell", "seed", "status", "reason"]] if len(odd) else None
-
-
-def judged(plan: Mapping[str, Any]) -> pd.DataFrame | None:
-    """Return the cells that are not simply valid, with the reason."""
-    rows = [
-        {key: j[key] for key in ("cell", "verdict", "reason")} for j in plan["judgements"] if j["verdict"] != "valid"
-    ]
-    return pd.DataFrame(rows) if rows else None
-
-
-def settings(grid: Grid) -> pd.DataFrame:
-    """Return every setting of a study, and what software and machine ran it."""
-    values = {
-        **grid.plan["settings"],
-        **{f"axis {axis}": levels for axis, levels in grid.plan.get("axes", {}).items()},
-        wording.terms_of(grid.plan).many: wording.some([str(seed) for seed in grid.plan["seeds"]], 12),
-        "tricks": "; ".join(_trick_text(label, given) for label, given in grid.plan["tricks"].items()),
-        **{name: ", ".join(found) for name, found in grid.software.items()},
-    }
-    rows = [{"setting": name.replace("_", " "), "value": _plain(value)} for name, value in values.items()]
-    return pd.DataFrame(rows)
-
-
-def _trick_text(label: str, given: Mapping[str, Any]) -> str:
-    parameters = _plain({key: value for key, value in given.items() if key != "trick"})
-    name = label if label == given["trick"] else f"{label} = {given['trick']}"
-    return f"{name} ({parameters})" if parameters else name
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        shown = {key: _plain(item) for key, item in value.items() if item not in (None, {})}
-        return ", ".join(f"{key.replace('_', ' ')} {text}" for key, text in shown.items() if text)
-    if isinstance(value, list):
-        return ", ".join(map(_plain, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -87,8 +87,8 @@ def test_primary_contrasts_go_first_with_what_they_are_read_off():
     assert "(n = 6)" in whole
     assert helps.startswith("What helps: a under full +10.1 points (above 0 to ")  # beside one that is not rejected
     assert unknown.startswith("What these data cannot tell: b under full +0.1 points (−")
-    assert reach.startswith("By their own spread, a mean difference of ")
-    assert reach.endswith("points would have been claimed first of 2 contrasts.")
+    assert reach.startswith("To be claimed before the others of 2 contrasts, a mean difference would have had to be ")
+    assert reach.endswith(" points, by the spread of each.")
     assert not [s for s in rest if "primary" in s]
 
 

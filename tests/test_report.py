@@ -6,11 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness import tables
 from harness.artifacts import finals
-from harness.effects import COLUMNS
+from harness.effects import COLUMNS, effects
+from harness.effects import cells as cells_of
 from harness.errors import HarnessError
 from harness.report import check_writable, write_report
 from harness.results import Grid
+from harness.tasks.metrics import TOP1
 
 PLAN = {
     "name": "study",
@@ -135,6 +138,41 @@ def test_failed_and_skipped_are_shown_with_their_reasons(tmp_path: Path) -> None
         assert "1 diverged" in text
         assert "1 of 2" in text
         assert "significant" not in text
+
+
+def test_what_one_training_serves_is_listed(tmp_path: Path) -> None:
+    runs = grid().runs
+    runs.loc[runs["cell"] == "head | baseline", "trained_by"] = ["r0", "elsewhere"]
+    write_report(grid(runs=runs), tmp_path, {}, "")
+    text = (tmp_path / "report.md").read_text()
+    assert r"| head \| baseline | full \| baseline | 1 |" in text
+    assert r"| head \| baseline | another study | 1 |" in text
+
+
+def test_a_study_without_tricks_has_no_column_of_them() -> None:
+    whole = grid()
+    table, found = cells_of(whole.runs[~whole.runs["warmup"]]), effects(whole)
+    shown = tables.effects_table(found[found["trick"] == ""], TOP1)
+    assert shown is not None
+    assert "trick" not in shown
+    assert list(shown["policy"]) == ["head"]
+    assert "tricks" not in tables.cells_table(table, "classification")
+    assert "tricks" in tables.cells_table(cells_of(whole.runs), "classification")
+
+
+def test_a_factor_that_the_rounds_cannot_tell_from_one_is_in_parentheses() -> None:
+    speeds = {"full | baseline": 100.0, "full | warmup": 101.0, "head | baseline": 300.0, "head | warmup": 301.0}
+    rounds = [
+        (cell, number, speed * (1 + 0.1 * (number == place)))
+        for place, (cell, speed) in enumerate(speeds.items())
+        for number in range(3)
+    ]
+    throughput = pd.DataFrame(rounds, columns=["cell", "round", "images_per_s"])
+    shown = tables.effects_table(effects(grid(throughput=throughput)), TOP1)
+    assert shown is not None
+    speed = shown.set_index(["policy", "trick"])["speed"]
+    assert speed["full", "warmup"].startswith("(× ")
+    assert speed["head", "none"].startswith("× ")
 
 
 def test_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
