@@ -77,7 +77,8 @@ def claimed(effects: pd.DataFrame, family: Family | None) -> list[str]:
     for said, text in words.items():
         found = [row for row in rows if row["claim"] == said and not (said == "no evidence" and row["diverged"] > 0)]
         if said == "no evidence" and len(found) > _UNDECIDED + 1:
-            text = f"Of {len(found)} of them these data cannot tell; the nearest to a claim"
+            which = f"All {len(rows)}" if len(found) == len(rows) else f"{len(found)} of them"
+            text = f"{which} are undecided, as far as these data can tell; the nearest to a claim"
             found = pd.DataFrame(found).sort_values("p", kind="stable").head(_UNDECIDED).to_dict("records")
         told = [f"{effect_name(row)} {points(row['estimate'])} points ({_between(row)})" for row in found]
         sentences += [f"{text}: {'; '.join(told)}."] if told else []

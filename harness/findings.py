@@ -155,9 +155,12 @@ def _together(top: pd.DataFrame) -> list[str]:
     """Return, of each policy's largest trick set, what it gives and whether that is more than the sum of each alone."""
     rows = top[top["kind"].isin(["combined", "synergy"])].to_dict("records")
     whole = [row for row in rows if row["kind"] == "synergy"]
-    if not whole or len(whole) > _SCENARIOS:
-        return []
     combined = {_place(row): row for row in rows if row["kind"] == "combined"}
+    if _SCENARIOS < len(whole) <= _LISTED:
+        told = "; ".join(f"{row['trick']} under {_under(row)} {_effect(combined[_place(row)])}" for row in whole)
+        return [f"Tricks together, against none: {told}."]
+    if not whole or len(whole) > _LISTED:
+        return []
     sentences = []
     for row in whole:
         both = combined[_place(row)]

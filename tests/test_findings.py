@@ -110,8 +110,10 @@ def test_of_many_undecided_contrasts_those_nearest_to_a_claim_are_told():
     outcomes = {"full | baseline": BASE}
     for place, trick in enumerate("abcde"):
         outcomes[f"full | {trick}"] = [b + e + 0.002 * place for b, e in zip(BASE, NOISE, strict=True)]
-    (told,) = [sentence for sentence in claimed(outcomes) if "cannot tell" in sentence]
-    assert told.startswith("Of 5 of them these data cannot tell; the nearest to a claim: e under full +0.9 points (−")
+    (told,) = [sentence for sentence in claimed(outcomes) if "undecided" in sentence]
+    assert told.startswith(
+        "All 5 are undecided, as far as these data can tell; the nearest to a claim: e under full +0.9 points (−"
+    )
     assert [trick for trick in "abcde" if f" {trick} under full" in told] == ["c", "d", "e"]
     del outcomes["full | e"]
     (told,) = [sentence for sentence in claimed(outcomes) if "cannot tell" in sentence]
@@ -139,6 +141,17 @@ def test_the_whole_is_held_against_the_sum():
     assert sentence.startswith("Under full, a + b give +16.0 points")
     assert "each alone sums to +11.0 points" in sentence
     assert "differs from the sum by +5.0 points" in sentence
+
+
+def test_of_several_policies_what_tricks_give_together_is_one_sentence():
+    outcomes = {
+        f"p{policy} | {tricks}": [0.3 + gain, 0.31 + gain, 0.29 + gain]
+        for policy in range(5)
+        for tricks, gain in (("baseline", 0), ("a", 0.01), ("b", 0.02), ("a + b", 0.01 * policy))
+    }
+    sentence = said(outcomes, "together, against none")
+    assert sentence.startswith("Tricks together, against none: a + b under p0 +0.0 points; ")
+    assert "; a + b under p4 +4.0 points." in sentence
 
 
 def test_diverged_replicates_are_told_with_their_cells():

@@ -293,6 +293,7 @@ STUDIES = {
     "detection_digits": "86e5bafa100abdc1",
     "freeze_policies": "abe90edaacfde6d5",
     "freeze_x_tricks": "62adbb930c68da67",
+    "freeze_x_tricks_cifar10": "7dd52212625169d0",
     "quickstart": "a4d857e48302cc37",
     "segmentation_digits": "6d26567790d566cd",
     "transfer_table": "0c56db7905b9c482",
