@@ -23,6 +23,7 @@ _POLICIES = 8
 def learning_curves(curves: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
     """Draw the score on validation by epoch, a panel a policy, a line a trick set: the mean and the range over seeds.
 
+    Trainings of unlike numbers of epochs are drawn by step, as epochs of few images are shorter than those of many.
     Policies without tricks in scenarios are the lines of a panel a scenario; where they are many, scenarios are the
     lines of a panel a policy. What was trained in one go, as the solvers are, is a dot. Of more trick sets than lines
     can be told apart, those of one trick, of none and of all are drawn. None where nothing was trained.
@@ -30,6 +31,7 @@ def learning_curves(curves: pd.DataFrame, score: Metric = TOP1) -> Figure | None
     if curves.empty:
         return None
     curves = _placed(curves)
+    time = _time(curves)
     rows = unique(curves["panel"])
     names, note = _drawn(unique(curves["line"]))
     curves = curves[curves["line"].isin(names)]
@@ -42,16 +44,14 @@ def learning_curves(curves: pd.DataFrame, score: Metric = TOP1) -> Figure | None
             for name, group in curves[curves["panel"] == row].groupby("line", sort=False):
                 index = names.index(str(name))
                 line = {"color": COLOURS[index % len(COLOURS)], "ls": DASHES[index // len(COLOURS) % len(DASHES)]}
-                by_epoch = 100 * group.groupby("epoch")[score.val].agg(["mean", "min", "max"])
-                dot = "o" if len(by_epoch) == 1 else ""
-                panel.plot(by_epoch.index, by_epoch["mean"], lw=1.4, marker=dot, ms=5, label=name, **line)
-                panel.fill_between(
-                    by_epoch.index, by_epoch["min"], by_epoch["max"], color=line["color"], alpha=0.10, lw=0
-                )
+                along = 100 * group.groupby(time)[score.val].agg(["mean", "min", "max"])
+                dot = "o" if len(along) == 1 else ""
+                panel.plot(along.index, along["mean"], lw=1.4, marker=dot, ms=5, label=name, **line)
+                panel.fill_between(along.index, along["min"], along["max"], color=line["color"], alpha=0.10, lw=0)
             panel.set_title(row, fontsize=10)
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             if all(len(line.get_xdata()) == 1 for line in panel.get_lines()):
-                panel.set_xticks([1])  # between whole numbers there is nothing
+                panel.set_xticks(sorted({int(line.get_xdata()[0]) for line in panel.get_lines()}))
         for panel in panels[len(rows) :]:
             panel.set_visible(False)
         handles: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def learning_curves(curves: pd.DataFrame, score: Metric = TOP1) -> Figure | None
                 fontsize=8.5,
             )
         for panel in panels[max(0, len(rows) - wide) : len(rows)]:
-            panel.set_xlabel("epoch")
+            panel.set_xlabel(time)
         figure.supylabel(f"validation {score.label}, %", fontsize=9.5)
         figure.suptitle("Learning curves: mean and range over seeds", x=0.01, ha="left", fontsize=11)
     return figure
@@ -84,6 +84,12 @@ def _placed(curves: pd.DataFrame) -> pd.DataFrame:
     if curves["policy"].nunique() > _POLICIES:
         return curves.assign(panel=curves["policy"], line=scenarios)
     return curves.assign(panel=scenarios, line=curves["policy"])
+
+
+def _time(curves: pd.DataFrame) -> str:
+    """Return the column that trainings can be compared along; what was trained in one go has no say in it."""
+    epochs = curves.groupby("cell")["epoch"].max()
+    return "step" if epochs[epochs > 1].nunique() > 1 else "epoch"
 
 
 def _drawn(names: list[str]) -> tuple[list[str], str]:

@@ -76,10 +76,10 @@ def test_curves_of_12_tricks_are_told_apart():
     assert len({(line.get_color(), line.get_linestyle()) for line in panel.lines}) == 14
 
 
-def in_scenarios(policies):
-    """The curves of baselines in two scenarios; the later is twice as long."""
+def in_scenarios(policies, many=2):
+    """The curves of baselines in two scenarios, of four epochs and of `many`."""
     frames = []
-    for images, epochs in (("few", 4), ("many", 2)):
+    for images, epochs in (("few", 4), ("many", many)):
         table = curves_table({f"{policy} | baseline | images {images}": [0.2, 0.4] for policy in policies}, epochs)
         table.insert(0, "images", images)
         frames.append(table)
@@ -90,8 +90,7 @@ def test_policies_without_tricks_are_compared_within_their_scenario():
     figure = shown(learning_curves(in_scenarios(["full", "head", "scratch"])))
     assert [panel.get_title(loc="left") for panel in figure.axes] == ["images few", "images many"]
     assert [[line.get_label() for line in panel.lines] for panel in figure.axes] == [["full", "head", "scratch"]] * 2
-    assert [np.max(np.asarray(panel.lines[0].get_xdata())) for panel in figure.axes] == [4, 2]
-    assert figure.axes[1].get_xlim()[1] < 3  # a short training is not drawn small beside a long one
+    assert figure.axes[1].get_xlim()[1] < 7  # steps of 12: a short training is not drawn small beside a long one
     assert overhang(figure) < 0.05
 
 
@@ -100,6 +99,13 @@ def test_scenarios_of_many_policies_are_compared_within_each():
     panels = [panel for panel in figure.axes if panel.get_visible()]
     assert [panel.get_title(loc="left") for panel in panels] == [f"p{number}" for number in range(9)]
     assert {tuple(line.get_label() for line in panel.lines) for panel in panels} == {("images few", "images many")}
+
+
+@pytest.mark.parametrize(("many", "time", "last"), [(2, "step", [12, 6]), (4, "epoch", [4, 4])])
+def test_trainings_of_unlike_numbers_of_epochs_are_compared_by_step(many, time, last):
+    panels = shown(learning_curves(in_scenarios(["full"], many))).axes
+    assert [panel.get_xlabel() for panel in panels] == [time, time]
+    assert [np.max(np.asarray(panel.lines[0].get_xdata())) for panel in panels] == last
 
 
 def test_the_legend_has_lines_where_only_a_later_panel_has_dots():
