@@ -287,6 +287,7 @@ def test_spec_is_found_by_a_relative_path(write_spec, workspace, monkeypatch):
 STUDIES = {
     "bag_of_tricks": "5982cf3e36b9b776",
     "bn_batch_size": "95e32822815a8b75",
+    "bn_frozen_rates": "8ead0ff6ebb4cd40",
     "cifar10_transfer": "56c1a0a64a63eff8",
     "cs231n_scenarios": "9ca9a52d6f2f57aa",
     "cs231n_scenarios_cifar10": "1f8bd304d0e9b0b2",
