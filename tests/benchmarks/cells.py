@@ -216,8 +216,14 @@ def machine() -> str:
 
 
 def chosen(rows: Iterable[Row], names: str | None, variants: str | None = None) -> list[Row]:
-    """Return the rows of the harness, and those of the peers and variants in lists of names; None takes all."""
-    return [row for row in rows if row.ours or (_listed(row.name, names) and _listed(row.variant, variants))]
+    """Return the rows of the peers and variants in lists of names, and always ours as it is; None takes all."""
+    return [row for row in rows if _wanted(row, names, variants)]
+
+
+def _wanted(row: Row, names: str | None, variants: str | None) -> bool:
+    if row.ours:
+        return row.variant == "default" or _listed(row.variant, variants)
+    return _listed(row.name, names) and _listed(row.variant, variants)
 
 
 def _listed(name: str, names: str | None) -> bool:
@@ -231,7 +237,7 @@ def main() -> None:
     parser.add_argument("--scale", choices=SCALES, default="minutes")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--peers", help="of plain, lightning, timm, ray and composer; all by default")
-    parser.add_argument("--variants", help="of documented and tuned; both by default")
+    parser.add_argument("--variants", help="of documented, tuned, nothing reused; all by default")
     parser.add_argument("--grids", default=",".join(GRIDS))
     given = parser.parse_args()
     grids = {name: GRIDS[name] for name in given.grids.split(",")}
