@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -162,8 +163,9 @@ def _kill_until_one_is_tried_again(updates: Iterator[object], place: Workspace) 
         workers = multiprocessing.active_children()
         done = getattr(update, "done", 0)
         if workers and getattr(update, "stage", "") == "training" and done >= last + 3 and not _tried_again(place):
-            os.kill(workers[0].pid or 0, signal.SIGKILL)
-            last = done
+            with suppress(ProcessLookupError):  # it ended by itself just now
+                os.kill(workers[0].pid or 0, signal.SIGKILL)
+                last = done
 
 
 def _tried_again(place: Workspace) -> list[Run]:
