@@ -51,6 +51,15 @@ def plan_of(grid: Path) -> Plan:
     return make_plan(specfile.read(grid / "experiments" / "small.yaml"), Workspace(grid))
 
 
+def test_another_scale_has_images_and_a_reference_of_its_own(tmp_path: Path) -> None:
+    specs = []
+    for scale in (SMALL, replace(SMALL, train_per_class=8)):
+        place = prepare(tmp_path, "small", Grid(("head",), (), 1), scale)
+        specs.append((place / "spec.yaml").read_text())
+        assert len([*(tmp_path / "images" / "train").rglob("*.jpg")]) == 10 * scale.train_per_class
+    assert specs[0] != specs[1], "what the plain path left is told by its spec"
+
+
 @pytest.mark.parametrize("number", range(6))
 def test_a_peer_takes_the_steps_of_the_harness_bit_for_bit(grid: Path, number: int, tmp_path: Path) -> None:
     work, training = common.read(grid / "work.json"), plan_of(grid).replicates[number].training

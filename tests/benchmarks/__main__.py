@@ -48,7 +48,7 @@ def main(folder: Path, parts: list[str], more: list[str]) -> int:
         failed += status != 0
         for table in sorted(place.glob("*.csv")):
             shutil.copy(table, folder)
-        _note(folder / "machine.csv", part, load, time.perf_counter() - began, status)
+        _note(folder / "machine.csv", " ".join([part, *more]), load, time.perf_counter() - began, status)
     return failed
 
 

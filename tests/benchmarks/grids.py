@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ class Grid:
         """Return it as a spec of the harness."""
         tricks = {trick: TRICKS[trick] for chosen in self.sets for trick in chosen}
         return SPEC.format(
+            scale=scale,
             name=name,
             folder=folder,
             epochs=scale.epochs,
@@ -78,6 +80,7 @@ TRICKS: dict[str, dict[str, float] | None] = {
     "mixed_precision": None,
 }
 SPEC = """\
+# {scale}
 name: {name}
 model: {{name: resnet18}}
 weights: {{checkpoint: {folder}/weights.pt}}
@@ -157,12 +160,17 @@ def make_weights(path: Path) -> None:
 def prepare(folder: Path, name: str, grid: Grid, scale: Scale) -> Path:
     """Write the spec of a grid, the weights that its seeds begin with and the file of the work; returns its folder.
 
-    Images and weights lie in `folder` beside it, and are made where they are missing.
+    Images and weights lie in `folder` beside it, and are made where they are missing, images also where they are of
+    another scale.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "weights.pt").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "images.txt").write_text(make_images(folder / "images", scale))
         make_weights(folder / "weights.pt")
+    made_for = folder / "scale.txt"
+    if not made_for.exists() or made_for.read_text() != str(scale):
+        shutil.rmtree(folder / "images", ignore_errors=True)
+        (folder / "images.txt").write_text(make_images(folder / "images", scale))
+        made_for.write_text(str(scale))
     place = folder / name
     (place / "experiments").mkdir(parents=True, exist_ok=True)
     (place / "spec.yaml").write_text(grid.spec(name, scale, folder))
