@@ -30,16 +30,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(parsed.command(parsed))
     except HarnessError as error:
         print(f"harness: {concealed(str(error))}", file=sys.stderr)
-        return BAD_INPUT
+        return _interrupted() if _was_interrupted(error) else BAD_INPUT
     except KeyboardInterrupt:
-        print("\nharness: stopped; the same command goes on where it was left", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe has had enough
         return DONE
     except Exception:  # ours to mend, and not to be taken for a replicate that failed
         print(concealed(traceback.format_exc()), end="", file=sys.stderr)
         return CRASHED
+
+
+def _interrupted() -> int:
+    print("\nharness: stopped; the same command goes on where it was left", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Whether an error came of an interrupt: of what it left to be done, with a store that is away."""
+    before = error.__context__
+    return before is not None and (isinstance(before, KeyboardInterrupt) or _was_interrupted(before))
 
 
 def _interrupt(*_: object) -> None:

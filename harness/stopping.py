@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,6 +12,19 @@ from types import FrameType
 
 class Stopped(KeyboardInterrupt):
     """What ran has ended after the first Ctrl-C, and something is left to do."""
+
+
+@contextmanager
+def unheard(number: signal.Signals) -> Iterator[None]:
+    """While the block runs, a signal is ignored by this process, and for good by the programs that it starts."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may say so
+        yield
+        return
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from harness import cli
+from harness.errors import HarnessError
 from harness.models.build import build_model
 from harness.spec import Model
 from harness.specfile import read
@@ -538,6 +539,25 @@ def test_a_checkpoint_trains_like_the_pretraining_it_came_from(stored: Workspace
     assert first["test_top1"].tolist() == second["test_top1"].tolist()
 
 
+def test_an_interrupt_that_could_not_be_noted_is_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        try:
+            try:
+                raise KeyboardInterrupt
+            finally:
+                raise ValueError("in its wake")
+        except ValueError as error:
+            raise HarnessError("the store is away") from error
+
+    monkeypatch.setattr("harness.session.compare", interrupted)
+    assert cli.main(["compare", "a", "b"]) == cli.INTERRUPTED
+    said = capsys.readouterr().err
+    assert said.startswith("harness: the store is away\n")
+    assert "goes on where it was left" in said
+
+
 @pytest.mark.parametrize("twice", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_once_finishes_what_runs_and_twice_stops_now(
@@ -572,7 +592,7 @@ def test_ctrl_c_once_finishes_what_runs_and_twice_stops_now(
         if twice:
             process.send_signal(number)
         rest = process.stderr.read()
-    assert process.returncode == cli.INTERRUPTED
+    assert process.returncode == cli.INTERRUPTED, rest
     assert "goes on where it was left" in rest
     assert "Traceback" not in rest
     runs = by_kind(runs_of(stored), "replicate")
@@ -580,7 +600,8 @@ def test_ctrl_c_once_finishes_what_runs_and_twice_stops_now(
     assert 0 < len(finished) < 12
     # The second may come between the end of a run in the store and its count.
     assert twice or f"{count(12 - len(finished), 'replicate')} left" in rest
-    assert {run.info.status for run in runs} == ({"FINISHED", "KILLED"} if twice else {"FINISHED"})
+    # What ran may have ended by itself just before the second.
+    assert {run.info.status for run in runs} <= ({"FINISHED", "KILLED"} if twice else {"FINISHED"})
     (parent,) = by_kind(runs_of(stored), "grid")
     assert parent.info.status == "KILLED"
     assert parent.data.tags["harness.running"] == "0"

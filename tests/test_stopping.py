@@ -2,11 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
 
-from harness.stopping import Stopped, gently
+from harness.stopping import Stopped, gently, unheard
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -44,6 +47,29 @@ def test_handlers_are_given_back_and_ignored_stays_ignored() -> None:
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
         assert signal.getsignal(signal.SIGTERM) != signal.default_int_handler
     assert signal.getsignal(signal.SIGTERM) == signal.default_int_handler
+
+
+def test_programs_begun_unheard_stay_so() -> None:
+    code = "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
+    started = []
+    with unheard(signal.SIGINT):
+        started.append(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True))
+    started.append(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True))
+    assert [process.communicate()[0].strip() for process in started] == ["True", "False"]
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_only_the_main_thread_may_say_what_is_unheard() -> None:
+    def begin() -> None:
+        with unheard(signal.SIGINT):
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    seen: list[object] = []
+    thread = threading.Thread(target=begin)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]
 
 
 def test_stopped_is_an_interrupt() -> None:

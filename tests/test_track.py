@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,24 @@ def test_closing_ends_what_is_open(log: GridLog, stored: Workspace) -> None:
     run = Store(stored).client.get_run(run_id)
     assert run.info.status == "KILLED"
     assert run.data.metrics == {"val_top1": 0.5}
+
+
+def test_closing_ends_a_run_that_an_interrupt_kept_from_being_noted(
+    log: GridLog, stored: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Store.create_run
+
+    def interrupted(*arguments: Any) -> None:
+        create(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "create_run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        log.begin("run", {}, {}, None)
+    (run,) = Store(stored).children(log.parent)
+    assert run.info.status == "RUNNING"
+    log.close("KILLED")
+    assert Store(stored).client.get_run(run.info.run_id).info.status == "KILLED"
 
 
 def test_more_metrics_than_one_call_takes(log: GridLog, stored: Workspace) -> None:

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from harness.execute.ahead import ahead
 from harness.execute.job import Job
 from harness.records import Failed, Finished, Record, Started, now
-from harness.stopping import Stopped
+from harness.stopping import Stopped, unheard
 
 _PRELOAD = ["harness.execute.worker", "sklearn.datasets"]
 
@@ -53,7 +53,8 @@ class LocalExecutor:
         self._waiting: deque[Job] = deque()
         self._context: ForkServerContext = get_context("forkserver")
         self._context.set_forkserver_preload(_PRELOAD)
-        forkserver.ensure_running()  # it imports torch while this process goes on
+        with unheard(signal.SIGINT):  # for its children too: Ctrl-C is for this process, which ends them itself
+            forkserver.ensure_running()  # it imports torch while this process goes on
 
     @property
     def places(self) -> int:

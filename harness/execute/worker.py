@@ -127,7 +127,7 @@ def configure(job: Job) -> None:
 def serve(job: Job, device: str, connection: Connection) -> None:
     """Perform a job in a process of its own, sending its records to the grid's process, and die with that process."""
     current_process().daemon = False  # a daemon may start no process, as the loaders of streamed images are
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the grid's process, which ends its workers itself
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where another library has started the server that forks
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with connection:
         for record in perform(job, device, connection.poll):  # anything that is said means to stop

@@ -105,7 +105,10 @@ class GridLog:
 
     def close(self, status: str) -> None:
         """Mark the grid as ended with `status`; runs still open end as KILLED."""
-        for run_id in list(self._pending):
+        # An interrupt may have come between the making of a run in the store and its entry here.
+        mine = f"{having({PARENT: self.run_id, **self._process})} and attributes.status = 'RUNNING'"
+        running = (str(run.info.run_id) for run in self._store.search([self.experiment_id], mine))
+        for run_id in dict.fromkeys([*self._pending, *running]):
             self.end(run_id, "KILLED", {"harness.reason": "the grid was stopped"})
         if not self._gave_way:
             self._client.set_terminated(self.run_id, status)
@@ -156,8 +159,8 @@ class GridLog:
         self._logged[run_id] = {
             (key, point.step) for key in left.data.metrics for point in self._client.get_metric_history(run_id, key)
         }
-        self._client.update_run(run_id, status="RUNNING")
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self._client.update_run(run_id, status="RUNNING")  # once it says whose it is
         self._store.drop(run_id, "harness.reason", "harness.failure")  # of the end that it did not come to
         return self._client.get_run(run_id)
 
