@@ -20,14 +20,14 @@ _UNDECIDED = 3
 
 
 def judge(frame: pd.DataFrame, samples: Mapping[int, np.ndarray], family: Family | None) -> pd.DataFrame:
-    """Return the frame of effects with roles and claims.
+    """Return the frame of effects with roles, claims and the bound within which a claim is that of no difference.
 
     `samples` are the paired differences [n] of the rows on the score, by the row's index. A claim is read off the
     interval that covers the whole family at once, and off nothing else. Where a side diverged, the pairs that finished
     are a selection, so nothing is claimed to help, nor to make no difference, and a harm only if it stands with the
     score of guessing in place of what diverged.
     """
-    frame = frame.assign(role="exploratory", claim="")
+    frame = frame.assign(role="exploratory", claim="", bound=np.nan)
     if family is None or family.late:
         return frame
     places = frame.loc[[*samples], [*KEYS]].itertuples(index=False, name=None)
@@ -48,6 +48,7 @@ def judge(frame: pd.DataFrame, samples: Mapping[int, np.ndarray], family: Family
         claims.append(claimed if sure else "no evidence")
     frame.loc[rows, "role"] = "primary"
     frame.loc[rows, "claim"] = claims
+    frame.loc[rows, "bound"] = family.bound if family.bound else np.nan
     numbers = ["p_holm", "simultaneous_low", "simultaneous_high"]
     frame.loc[rows, numbers] = np.column_stack([judged.p_holm, judged.low, judged.high])
     return frame

@@ -80,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
         help="also say which cell to take if a training may take S seconds",
     )
     options.add_foreign(sub)
+    sub = command("figure", _figure, "draw one figure of a report again, from the report's tables")
+    sub.add_argument("folder", type=Path, metavar="FOLDER", help="where the report is, such as results/NAME")
+    sub.add_argument("name", metavar="FIGURE", help="as its file is called, such as forest")
+    sub.add_argument("--out", type=Path, metavar="FILE", help=".png, .svg or .pdf (default: FIGURE.png here)")
     sub = command("compare", _compare, "put two studies side by side, or two commits' runs of one")
     for side in ("A", "B"):
         sub.add_argument(side.lower(), metavar=side, help="a spec, SPEC@COMMIT, a results folder or its runs.csv")
@@ -162,6 +166,13 @@ def _report(given: argparse.Namespace) -> int:
     print(show.report_text(result))
     if given.time_budget is not None:
         print("", *show.budget_lines(result, given.time_budget), sep="\n")
+    return DONE
+
+
+def _figure(given: argparse.Namespace) -> int:
+    from harness.redraw import redraw
+
+    print(redraw(given.folder, given.name, given.out))
     return DONE
 
 

@@ -54,6 +54,7 @@ COLUMNS = (
     "p_holm",
     "claim",
     "role",
+    "bound",
     "simultaneous_low",
     "simultaneous_high",
     "bca_low",

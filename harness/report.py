@@ -31,14 +31,14 @@ from harness.results import Grid
 from harness.tasks.metrics import TOP1, task_planned
 from harness.wording import Terms, count, terms_of
 
-_FORMS: dict[str, Any] = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+FORMS: dict[str, Any] = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 """Forms of a figure, each with what leaves out its date."""
 _ALWAYS = ("runs", "cells", "effects")
 """Tables that have a file even where they are empty."""
 _PRINTED = ("primary", "effects", "shapley", "interactions", "data_sets", "cells", "rates", "norms")
 """Tables that have a LaTeX file, for a paper."""
 _EVER = {
-    *(f"figures/{name}.{form}" for name in sections.ALT for form in _FORMS),
+    *(f"figures/{name}.{form}" for name in sections.ALT for form in FORMS),
     *(f"tables/{name}.tex" for name in _PRINTED),
     *(f"{name}.csv" for name in ("data_sets", "batch_norm")),
 }
@@ -86,7 +86,7 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
     for name, figure in figures.items():
         for artist in figure.findobj(Text):
             artist.set_text(terms.said(artist.get_text()))
-        files |= _pictures(name, figure)
+        files |= {f"figures/{name}.{form}": content for form, content in pictures(figure).items()}
     files |= {f"tables/{name}.tex": latex(frame).encode() for name, frame in shown.items() if name in _PRINTED}
     context = {
         "plan": grid.plan,
@@ -107,7 +107,7 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
         "alt": {name: terms.said(text.format(score=score.label)) for name, text in sections.ALT.items()},
         "csv": [name for name in files if name.endswith(".csv")],
     }
-    pictures = {name: _data_uri(files[f"figures/{name}.svg"]) for name in figures}
+    shown_as = {name: _data_uri(files[f"figures/{name}.svg"]) for name in figures}
     html = {name: Markup(_html(frame)) for name, frame in shown.items()}
     markdown = {name: _markdown(frame) for name, frame in shown.items()}
     long = {name for name, frame in shown.items() if len(frame) > _LONG}
@@ -118,8 +118,8 @@ def write_report(grid: Grid, folder: Path, links: Mapping[str, str], command: st
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    page = environment.get_template("report.html.j2").render(**context, figures=pictures, tables=html, long=long)
-    text = environment.get_template("report.md.j2").render(**context, figures=pictures, tables=markdown)
+    page = environment.get_template("report.html.j2").render(**context, figures=shown_as, tables=html, long=long)
+    text = environment.get_template("report.md.j2").render(**context, figures=shown_as, tables=markdown)
     files |= {"report.html": page.encode(), "report.md": text.encode()}
     _write(folder, files, _EVER)
     return cells, list(files)
@@ -130,6 +130,11 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     said = [f"# {comparison.b} against {comparison.a}", f"A is {comparison.a}, B is {comparison.b}."]
     said += [_markdown(table(comparison)), *(f"- {sentence}" for sentence in words(comparison))]
     _write(folder, {"compare.csv": _csv(comparison.differences), "compare.md": ("\n\n".join(said) + "\n").encode()})
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write one file whole; raises HarnessError where that fails."""
+    _write(path.parent, {path.name: content})
 
 
 def _write(folder: Path, files: Mapping[str, bytes], ever: Collection[str] = frozenset()) -> None:
@@ -173,16 +178,16 @@ def _csv(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
-def _pictures(name: str, figure: Figure) -> dict[str, bytes]:
-    """Return a figure's files, in every form, without a date: the same figure gives the same bytes."""
+def pictures(figure: Figure) -> dict[str, bytes]:
+    """Return a figure in every form, without a date: the same figure gives the same bytes."""
     files = {}
     with rc_context(plots.STYLE):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # laid out once: that takes longer than drawing
-        for form, metadata in _FORMS.items():
+        for form, metadata in FORMS.items():
             content = io.BytesIO()
             figure.savefig(content, format=form, metadata=metadata)
-            files[f"figures/{name}.{form}"] = content.getvalue()
+            files[form] = content.getvalue()
     return files
 
 

@@ -85,8 +85,10 @@ def read_tables(folder: Path | str) -> Tables:
         for name in ("runs", "cells", "effects")
     )
     words = [name for name in effects.columns if name in (*KEYS, "claim", "role", "interval")]
-    effects[words] = effects[words].astype(object).fillna("").astype(str)  # empty words are no missing numbers
-    return Tables(runs.fillna({"reason": ""}), cells, effects)
+    # Empty words are no missing numbers.
+    effects[words] = effects[words].astype(object).fillna("").astype(str)
+    runs["reason"] = runs["reason"].astype(object).fillna("").astype(str)
+    return Tables(runs, cells, effects)
 
 
 def read_grid(store: Store, study: str, grid: str) -> Grid | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from harness import norms, plots, tables, transfer
 from harness.coverage import coverage
 from harness.results import Grid, axes_of
+from harness.tasks.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,15 @@ ALT = {
 """Every figure a report may have, with what it shows of the score."""
 
 
-def figures(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str, Figure]:
-    """Return the figures of a grid that have something to show."""
-    bound = grid.family.bound if grid.family else None
-    diagnosed, score = grid.batch_norm, grid.score
-    made: Mapping[str, Callable[[], Figure | None]] = {
+Drawing = Callable[[], Figure | None]
+"""Draws a figure, or finds that it has nothing to show."""
+
+
+def of_tables(cells: pd.DataFrame, effects: pd.DataFrame, score: Metric) -> dict[str, Drawing]:
+    """Return the figures that need no more than a report's tables, in their order."""
+    return {
         "heatmap": lambda: plots.heatmap(cells, effects, score),
-        "forest": lambda: plots.forest(effects, bound, score),
+        "forest": lambda: plots.forest(effects, score),
         "scenarios": lambda: plots.scenarios(cells, score) if axes_of(cells) else None,
         "waterfall": lambda: plots.waterfall(effects, cells, score),
         "shapley": lambda: plots.shapley(effects, score),
@@ -65,6 +68,14 @@ def figures(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str,
         "pareto": lambda: plots.pareto(cells, score),
         "memory": lambda: plots.memory(cells, score),
         "budget": lambda: plots.budget(cells, score),
+    }
+
+
+def figures(grid: Grid, cells: pd.DataFrame, effects: pd.DataFrame) -> dict[str, Figure]:
+    """Return the figures of a grid that have something to show."""
+    diagnosed, score = grid.batch_norm, grid.score
+    made: dict[str, Drawing] = {
+        **of_tables(cells, effects, score),
         "transfer": lambda: plots.transfer(transfer.frame(grid, cells), score),
         "curves": lambda: plots.learning_curves(grid.curves, score) if len(grid.curves) else None,
         "predictions": lambda: plots.predictions(grid.pictures),

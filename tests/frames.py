@@ -172,6 +172,7 @@ def _effect(row: dict[str, Any], primary: Sequence[str]) -> dict[str, Any]:
         "interval": "95 % paired t over seeds" if found else "none: no pair finished",
         "claim": "",
         "role": "exploratory",
+        "bound": float("nan"),
         "simultaneous_low": nan,
         "simultaneous_high": nan,
         "diverged": 1 - len(kept) / len(differences),

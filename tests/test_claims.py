@@ -52,7 +52,7 @@ def test_claims_are_those_of_the_simultaneous_intervals():
     ]
     assert [r["p_holm"] for r in rows] == pytest.approx(expected.p_holm.tolist())
     assert [r["claim"] for r in rows] == ["helps", "hurts", "makes no difference", "no evidence"]
-    assert {r["role"] for r in rows} == {"primary"}
+    assert {(r["role"], r["bound"]) for r in rows} == {("primary", 0.03)}
 
 
 def test_whatever_else_there_is_stays_exploratory():
@@ -61,6 +61,7 @@ def test_whatever_else_there_is_stays_exploratory():
     others = found[found["kind"] != "one_in"]
     assert len(others) > 5
     assert others["role"].eq("exploratory").all()
+    assert others["bound"].isna().all()
     assert others["claim"].eq("").all()
     assert others[["p_holm", "simultaneous_low", "simultaneous_high"]].isna().all(axis=None)
 

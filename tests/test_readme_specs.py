@@ -7,10 +7,12 @@ from textwrap import dedent
 import pytest
 from ruamel.yaml import YAML
 
-from harness import specfile
+from harness import cli, specfile
 from tests.conftest import TINY
 
-TEXT = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+TEXT = (ROOT / "README.md").read_text()
 PIECES = [dedent(piece) for piece in re.findall(r"^ *```yaml\n(.*?)^ *```$", TEXT, re.M | re.S)]
 SPECS = [piece for piece in PIECES if "apiVersion" not in piece]
 """Without the manifest of a Ray cluster."""
@@ -29,9 +31,12 @@ def test_piece_of_a_spec_can_be_read(workspace, piece):
     assert specfile.read(path).grid
 
 
-def test_the_line_that_draws_a_figure_draws_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (line,) = re.findall(r'^\.venv/bin/python -c "(.*)"$', TEXT, re.MULTILINE)
-    (tmp_path / "results").symlink_to(Path(__file__).parents[1] / "results")
+def test_the_command_that_draws_a_figure_draws_that_of_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line,) = re.findall(r"^\.venv/bin/harness (figure [^#]*)", TEXT, re.MULTILINE)
+    (tmp_path / "results").symlink_to(RESULTS)
     monkeypatch.chdir(tmp_path)
-    exec(line)
-    assert (tmp_path / "forest.png").stat().st_size > 10_000
+    assert cli.main(line.split()) == cli.DONE
+    _, folder, name = line.split()
+    assert (tmp_path / f"{name}.png").read_bytes() == (tmp_path / folder / "figures" / f"{name}.png").read_bytes()

@@ -39,16 +39,18 @@ _WIDER = 4
 """Nor does it reach further beyond the outermost estimate than so many times half the middle interval."""
 
 
-def forest(effects: pd.DataFrame, bound: float | None = None, score: Metric = TOP1) -> Figure | None:
+def forest(effects: pd.DataFrame, score: Metric = TOP1) -> Figure | None:
     """Draw effects on the score with intervals: a panel a policy and scenario, and one of policies without tricks.
 
     The effects of a trick stand below each other: alone, in the presence of all others, as mean over a factorial.
-    A primary contrast is thick and filled, has its simultaneous interval and says its claim; `bound`, a fraction, is
-    half the width of the band in which an effect counts as no difference. None where no effect is known.
+    A primary contrast is thick and filled, has its simultaneous interval and says its claim; its bound is half the
+    width of the band in which an effect counts as no difference. None where no effect is known.
     """
     found = on(score, effects, *_KINDS)
     if found["estimate"].isna().all():
         return None
+    bounds = found["bound"].dropna()
+    bound = float(bounds.iloc[0]) if len(bounds) else None
     panels, note = _panels(found)
     wide = min(2, len(panels))
     heights = [max(_lines(table) for table in list(panels.values())[k : k + wide]) for k in range(0, len(panels), wide)]

@@ -8,7 +8,7 @@ from tests.plots.seen import METADATA, curves_table, drawn
 
 FIGURES = {
     "heatmap": lambda cells, effects: plots.heatmap(cells, effects),
-    "forest": lambda _, effects: plots.forest(effects, bound=0.01),
+    "forest": lambda _, effects: plots.forest(effects),
     "waterfall": lambda cells, effects: plots.waterfall(effects, cells),
     "shapley": lambda _, effects: plots.shapley(effects),
     "interactions": lambda _, effects: plots.interactions(effects),

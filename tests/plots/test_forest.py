@@ -41,7 +41,7 @@ def wanted(found, policy):
 
 @pytest.mark.parametrize("make", [study, in_scenarios, large, with_losses])
 def test_every_study_draws_within_its_edges(make):
-    assert overhang(forest(make()[1], bound=0.01)) < 0.05
+    assert overhang(forest(make()[1].assign(bound=0.01))) < 0.05
 
 
 @pytest.mark.parametrize(("place", "policy"), [(0, "full"), (1, "head")])
@@ -99,11 +99,11 @@ def test_policies_have_a_panel_of_their_own_in_each_scenario():
 
 def test_bound_is_a_band():
     _, found = study()
-    for axes in shown(forest(found, bound=0.004)).axes[:3]:
+    for axes in shown(forest(found.assign(bound=0.004))).axes[:3]:
         (band,) = axes.patches
         assert isinstance(band, Rectangle)
         assert [band.get_x(), band.get_width()] == pytest.approx([-0.4, 0.8])
-    labels = [text.get_text() for text in shown(forest(found, bound=0.004)).legends[0].get_texts()]
+    labels = [text.get_text() for text in shown(forest(found.assign(bound=0.004))).legends[0].get_texts()]
     assert "interval in ±0.4 points: no difference" in labels
     assert not shown(forest(found)).axes[0].patches
 
