@@ -132,8 +132,8 @@ class _Expansion:
         except (Conflict, ValueError) as conflict:
             self.judgements.append(Judgement(cell, "invalid", str(conflict)))
             return False
-        harm = [found for found in judged if found]
-        self.judgements.append(Judgement(cell, harm[0].verdict, harm[0].reason) if harm else Judgement(cell, "valid"))
+        harm = "; ".join(dict.fromkeys(found.reason for found in judged if found))
+        self.judgements.append(Judgement(cell, "destructive", harm) if harm else Judgement(cell, "valid"))
         spec, data = self._ground.spec, self._ground.data
         choice = self._choices.get(cell.name)
         lr = choice.lr if choice else None

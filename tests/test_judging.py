@@ -123,6 +123,16 @@ def test_a_stem_without_pretrained_weights_is_skipped(planned, workspace):
     assert verdicts(plan)["scratch | resnet_c"] == "valid"
 
 
+def test_two_destructive_tricks_have_two_reasons(planned, workspace):
+    (workspace.root / "experiments" / "net.pt").write_bytes(b"weights")
+    tricks = "tricks=[resnet_c, zero_gamma]"
+    plan = planned(MINI, "weights={checkpoint: net.pt}", tricks, "policies=[full]", "designs=[all]", "destructive=run")
+    (reason,) = reasons(plan, "destructive").values()
+    first, second = reason.split("; ")
+    assert first.startswith("the pretrained weights do not fit, and these would start at random: conv1.0.weight")
+    assert second.startswith("it overwrites pretrained parameters")
+
+
 def test_a_stem_without_pretrained_weights_runs_where_the_spec_says_so(planned, workspace):
     """What fits is loaded, and the stem begins at random as the head does."""
     plan = planned(MINI, "tricks={resnet_c: {where: target}}", "policies=[full]", "destructive=run", "seeds=1")
